@@ -1,0 +1,1 @@
+"""Detection mathematics: pure and vectorised."""

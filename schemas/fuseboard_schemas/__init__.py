@@ -1,0 +1,1 @@
+"""Contracts: Avro schemas, wire format, codecs, keys and topics."""

@@ -1,0 +1,1 @@
+"""Fuseboard: circuit breakers for AI agents."""

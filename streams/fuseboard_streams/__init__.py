@@ -1,0 +1,1 @@
+"""The stream processor: core, worker and command line."""

@@ -1,0 +1,1 @@
+"""The pure core: batches and a clock in, new state and records out."""

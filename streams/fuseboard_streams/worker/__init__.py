@@ -1,0 +1,1 @@
+"""The worker: the I/O around the core."""
