@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
-from fuseboard_streams.embedded import EmbeddedBroker
 
+from fuseboard_streams.embedded import EmbeddedBroker
 from tests.support.brokers import delete_topics
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Self
 
 from fuseboard_schemas.errors import UnreachableError
 from fuseboard_streams.embedded import ServerProcess, free_ports
-
 from tests.support.maven import apicurio_home, java
 
 if TYPE_CHECKING:

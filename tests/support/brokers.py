@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from fuseboard_streams.embedded import EmbeddedBroker
 
+from fuseboard_streams.embedded import EmbeddedBroker
 from tests.support import docker
 from tests.support.apicurio_server import Apicurio
 from tests.support.kafka_server import ApacheKafka
@@ -157,6 +157,7 @@ def unique_prefix(request: pytest.FixtureRequest) -> str:
 def create_topics(bootstrap: str, prefix: str, partitions: int = 4) -> TopicNames:
     """Create all topics under ``prefix`` as ``fuseboard topics apply`` does, and return their names."""
     from fuseboard_schemas.topics import TopicNames
+
     from fuseboard_streams import admin
 
     client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})

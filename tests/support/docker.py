@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+
 from fuseboard_schemas.errors import UnreachableError
 from fuseboard_streams.embedded import free_ports
-
 from tests.support.maven import KAFKA_VERSION
 
 if TYPE_CHECKING:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Self
 
 from fuseboard_schemas.errors import UnreachableError
 from fuseboard_streams.embedded import ServerProcess, free_ports, wait_until_answering
-
 from tests.support.maven import java, kafka_jars
 
 if TYPE_CHECKING:
