@@ -1,0 +1,252 @@
+"""Reading our topics from the command line, and what Kafka's errors mean to a person."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from fuseboard_schemas.errors import ConfigurationError, FuseboardError, UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from confluent_kafka import Message
+
+    from fuseboard_streams.cli.config import Connection
+
+METADATA_TIMEOUT_S: Final = 10.0
+_UNREACHABLE: Final = {
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TIMED_OUT,
+    KafkaError._RESOLVE,
+    KafkaError._MSG_TIMED_OUT,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.BROKER_NOT_AVAILABLE,
+}
+_REFUSED: Final = {
+    KafkaError._AUTHENTICATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError._SSL,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM,
+}
+_FORBIDDEN: Final = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+}
+
+
+class MissingTopicError(ConfigurationError):
+    """A topic is not there."""
+
+    def __init__(self, topic: str, bootstrap: str) -> None:
+        super().__init__(
+            f"Topic {topic!r} does not exist on {bootstrap}. Create the topics with `fuseboard topics apply`, or check "
+            "--prefix."
+        )
+
+
+class BrokerErrors:
+    """Collects what librdkafka reports through its error callback, so that a time-out can be explained."""
+
+    def __init__(self) -> None:
+        self.last: KafkaError | None = None
+
+    def __call__(self, error: KafkaError) -> None:
+        """Remember an error; one that names its cause wins over "all brokers down"."""
+        if self.last is None or error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self.last = error
+
+
+def explain(
+    error: Exception, doing: str, bootstrap: str = "the broker", seen: KafkaError | None = None
+) -> FuseboardError:
+    """Return one of our errors for one of Kafka's: what, where, what to do, and with the right exit code.
+
+    Args:
+        error: A `KafkaException`, or anything else raised by the client.
+        doing: What was being done, e.g. ``while reading fuseboard.tool-calls``.
+        bootstrap: The brokers as configured.
+        seen: What the error callback saw last: it often knows better why a call timed out.
+    """
+    cause = error.args[0] if error.args and isinstance(error.args[0], KafkaError) else None
+    named = [e for e in (seen, cause) if e is not None]
+    codes = {e.code() for e in named}
+    detail = (named[0].str() if named else str(error)).strip().rstrip(".")
+    if codes & _REFUSED:
+        return ConfigurationError(
+            f"{bootstrap} refused the credentials or the TLS handshake {doing}: {detail}. Check security.protocol, "
+            "sasl.mechanism, sasl.username, sasl.password and ssl.ca.location (-X key=value, FUSEBOARD_KAFKA__…, or "
+            "[kafka] in the --config file)."
+        )
+    if codes & _FORBIDDEN:
+        return ConfigurationError(
+            f"{bootstrap} does not allow this user to go on {doing}: {detail}. Ask for the missing ACL, or use other "
+            "credentials."
+        )
+    if codes & _UNREACHABLE:
+        return UnreachableError(
+            f"Kafka at {bootstrap} cannot be reached {doing}: {detail}. Check that it is running and that --bootstrap "
+            "(or FUSEBOARD_BOOTSTRAP) names an address that this machine can connect to, advertised listeners included."
+        )
+    if KafkaError._INVALID_ARG in codes or KafkaError._CONFLICT in codes:
+        return ConfigurationError(
+            f"librdkafka does not accept a setting: {detail}. Check -X, FUSEBOARD_KAFKA__… and [kafka] in the --config "
+            "file."
+        )
+    return FuseboardError(f"Kafka at {bootstrap} answered with an error {doing}: {detail}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One partition and the offsets it has: [low, high)."""
+
+    number: int
+    low: int
+    high: int
+
+
+class Reader:
+    """A consumer without a group that reads chosen partitions of our topics; nothing is ever committed."""
+
+    def __init__(self, connection: Connection, *, uncommitted: bool = False) -> None:
+        self.bootstrap = connection.bootstrap
+        self._errors = BrokerErrors()
+        settings: dict[str, Any] = {
+            **connection.client_settings(),
+            "group.id": "fuseboard-cli",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_uncommitted" if uncommitted else "read_committed",
+            "auto.offset.reset": "earliest",
+            "error_cb": self._errors,
+            "log_level": 0,
+        }
+        try:
+            self._consumer = Consumer(settings)
+        except KafkaException as error:
+            raise explain(error, "while making a client", self.bootstrap) from error
+
+    def close(self) -> None:
+        """Close the consumer."""
+        self._consumer.close()
+
+    def __enter__(self) -> Reader:
+        """Return the reader itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the consumer."""
+        self.close()
+
+    def partitions(self, topic: str) -> list[int]:
+        """Return the partition numbers of a topic.
+
+        Raises:
+            MissingTopicError: There is no such topic.
+            UnreachableError: No broker answered.
+        """
+        found = self._call(
+            f"while asking for topic {topic}", lambda: self._consumer.list_topics(topic, METADATA_TIMEOUT_S)
+        )
+        metadata = found.topics.get(topic)
+        if metadata is None or metadata.error is not None or not metadata.partitions:
+            raise MissingTopicError(topic, self.bootstrap)
+        return sorted(metadata.partitions)
+
+    def watermarks(self, topic: str, partition: int) -> Partition:
+        """Return the first and the next offset of a partition (the last stable one, unless uncommitted)."""
+        low, high = self._call(
+            f"while asking for the offsets of {topic}",
+            lambda: self._consumer.get_watermark_offsets(TopicPartition(topic, partition), METADATA_TIMEOUT_S),
+        )
+        return Partition(partition, low, high)
+
+    def offsets_at(self, topic: str, partitions: Iterable[int], ts: int) -> dict[int, int]:
+        """Return, per partition, the offset of the first record that arrived at or after ``ts`` (µs), or the end's."""
+        wanted = [TopicPartition(topic, p, ts // 1_000) for p in partitions]
+        answer = self._call(
+            f"while looking up a time in {topic}",
+            lambda: self._consumer.offsets_for_times(wanted, METADATA_TIMEOUT_S),
+        )
+        return {p.partition: p.offset if p.offset >= 0 else self.watermarks(topic, p.partition).high for p in answer}
+
+    def assign(self, topic: str, starts: dict[int, int]) -> None:
+        """Start reading partitions of one topic at the given offsets, instead of whatever was read before."""
+        self.assign_all([TopicPartition(topic, p, offset) for p, offset in starts.items()])
+
+    def assign_all(self, positions: Sequence[TopicPartition]) -> None:
+        """Start reading the given partitions at their offsets."""
+        self._call("while starting to read", lambda: self._consumer.assign(list(positions)))
+
+    def poll(self, timeout_s: float) -> tuple[list[Message], list[tuple[str, int]]]:
+        """Return the next records, and the partitions (topic, number) whose end was reached meanwhile.
+
+        Raises:
+            FuseboardError: The broker is away, refuses us, or an offset is not there any more.
+        """
+        records: list[Message] = []
+        ended: list[tuple[str, int]] = []
+        for message in self._call("while reading", lambda: self._consumer.consume(1_000, timeout_s)):
+            error = message.error()
+            if error is None:
+                records.append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ended.append((message.topic() or "", _partition(message)))
+            elif not error.retriable():
+                raise explain(KafkaException(error), "while reading", self.bootstrap, self._errors.last)
+        if not records and not ended:
+            self._check_alive()
+        return records, ended
+
+    def to_end(self, topic: str, starts: dict[int, int], *, timeout_s: float = 30.0) -> Iterator[Message]:
+        """Yield the records of partitions up to the end they have when it is reached.
+
+        Raises:
+            UnreachableError: Nothing arrived for ``timeout_s`` seconds.
+        """
+        left = {(topic, p) for p in starts}
+        self.assign(topic, starts)
+        last = time.monotonic()
+        while left:
+            records, ended = self.poll(0.5)
+            if records or ended:
+                last = time.monotonic()
+            elif time.monotonic() - last > timeout_s:
+                raise explain(
+                    KafkaException(KafkaError(KafkaError._TIMED_OUT)),
+                    f"while reading {topic}",
+                    self.bootstrap,
+                    self._errors.last,
+                )
+            yield from records
+            left -= set(ended)
+
+    def all_of(self, topic: str) -> Iterator[Message]:
+        """Yield every record of a topic that is there now, partition by partition order kept."""
+        return self.to_end(topic, dict.fromkeys(self.partitions(topic), OFFSET_BEGINNING))
+
+    def _check_alive(self) -> None:
+        """Raise if librdkafka has said meanwhile that no broker is left or that we are refused."""
+        seen = self._errors.last
+        if seen is not None and seen.code() in _REFUSED | {KafkaError._ALL_BROKERS_DOWN}:
+            raise explain(KafkaException(seen), "while reading", self.bootstrap, seen)
+
+    def _call(self, doing: str, function: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the function returns
+        """Call the client; turn its exceptions into ours."""
+        try:
+            return function()
+        except KafkaException as error:
+            raise explain(error, doing, self.bootstrap, self._errors.last) from error
+
+
+def _partition(message: Message) -> int:
+    """Return the partition of a message that came from a broker."""
+    number = message.partition()
+    assert number is not None
+    return number

@@ -1,0 +1,124 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from fuseboard_streams.cli.app import RunState
+from fuseboard_streams.cli.config import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, connect, load_toml
+from fuseboard_streams.cli.render.text import Paint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TextIO
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+_FILE = "fuseboard.config_file"
+
+
+def _load_config(ctx: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Read ``--config`` before the other options, whose defaults it supplies."""
+    file = load_toml(path) if path else {}
+    ctx.meta[_FILE] = file
+    plain = {key: value for key, value in file.items() if not isinstance(value, dict)}
+    ctx.default_map = {**plain, **(ctx.default_map or {})}
+    return path
+
+
+def config_file(ctx: click.Context) -> dict[str, Any]:
+    """Return the content of the configuration file of this invocation, empty without one."""
+    content: dict[str, Any] = ctx.meta.get(_FILE, {})
+    return content
+
+
+def connection_options(function: F) -> F:
+    """Add the options that say how to reach Kafka; the command receives them as ``connection: Connection``."""
+
+    @click.option(
+        "--bootstrap",
+        default=DEFAULT_BOOTSTRAP,
+        show_default=True,
+        metavar="HOST:PORT,…",
+        envvar="FUSEBOARD_BOOTSTRAP",
+        show_envvar=True,
+        help="Kafka brokers.",
+    )
+    @click.option(
+        "--prefix",
+        default=DEFAULT_PREFIX,
+        show_default=True,
+        metavar="TEXT",
+        envvar="FUSEBOARD_PREFIX",
+        show_envvar=True,
+        help="What all topic names start with.",
+    )
+    @click.option(
+        "-X",
+        "pairs",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="A librdkafka setting (TLS, SASL, …); may be repeated.  [env var: FUSEBOARD_KAFKA__<KEY>]",
+    )
+    @click.option(
+        "--config",
+        is_eager=True,
+        expose_value=False,
+        callback=_load_config,
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        envvar="FUSEBOARD_CONFIG",
+        show_envvar=True,
+        help="TOML file with the same settings, [kafka] and [registry] sections.",
+    )
+    @_debug_option
+    @functools.wraps(function)
+    def wrapper(*args: Any, bootstrap: str, prefix: str, pairs: tuple[str, ...], **rest: Any) -> Any:  # noqa: ANN401
+        file = config_file(click.get_current_context())
+        return function(*args, connection=connect(bootstrap, prefix, pairs, file), **rest)
+
+    return wrapper  # type: ignore[return-value]  # click's decorators keep no signature
+
+
+def _set_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    """Let ``--debug`` stand after the sub-command too."""
+    state = ctx.find_root().obj
+    if value and isinstance(state, RunState):
+        state.debug = True
+
+
+_debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    hidden=True,
+    expose_value=False,
+    callback=_set_debug,
+    help="Show the traceback of an error.",
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Return whether to colour output on ``stream``: a terminal, unless NO_COLOR or a dumb one; FORCE_COLOR wins."""
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return stream.isatty()
+
+
+def paint() -> Paint:
+    """Return the colours for standard output."""
+    return Paint(wants_colour(sys.stdout))
+
+
+def terminal_columns() -> int | None:
+    """Return the width of the terminal, ``None`` when output goes elsewhere and must not be cut."""
+    return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
