@@ -22,6 +22,9 @@ LOG4J_VERSION = "2.25.4"
 APICURIO_VERSION = "3.0.9"
 _OLDEST_JAVA = 17
 _DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
+# The parent POM of Apicurio Registry 3.0.9 is not on Maven Central. This is the last release of the plugin that fetches
+# an artifact without reading its POM, and the last that can name the file it goes to.
+_FETCH_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:2.10"
 
 _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
@@ -99,8 +102,8 @@ def apicurio_home() -> Path:
 
     def resolve(folder: Path) -> None:
         artifact = f"io.apicurio:apicurio-registry-app:{APICURIO_VERSION}:tar.gz:all"
-        _maven(f"{_DEPENDENCY_PLUGIN}:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={folder}")
-        (archive,) = folder.glob("*.tar.gz")
+        archive = folder / "apicurio.tar.gz"
+        _maven(f"{_FETCH_PLUGIN}:get", f"-Dartifact={artifact}", "-Dtransitive=false", f"-Ddest={archive}")
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
         archive.unlink()
