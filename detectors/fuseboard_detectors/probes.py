@@ -31,8 +31,9 @@ p0          p1      clean to PASS  failed to FAIL  PASS when the true rate is ``
   0.32% and 2.83%): there is no ``p0`` at which 40 clean probes do not suffice.
 * Above p0 = 88.43% no run of 40 failures reaches the upper bound any more. The test then ends UNDECIDED, which reopens
   the breaker just as FAIL does, so nothing broken is let back in; it only takes all 40 probes.
-* A target whose *normal* failure rate is that high recovers more slowly: one half-open period closes it with 94% at 80%,
-  74% at 90%, 47% at 94% and 6% at 99%; otherwise it is tried again after a longer cooldown. Each period is a fresh test.
+* A target whose *normal* failure rate is that high recovers more slowly: one half-open period closes it with
+  probability 94% at 80%, 74% at 90%, 47% at 94% and 6% at 99%; otherwise it is tried again after a longer cooldown,
+  as a fresh test. None is shut out for ever, but a baseline above 94% mostly fails to recover within one period.
 
 Only ``+ - * /`` and comparisons are used, in the order of the observations: the result is the same on every machine.
 """
@@ -50,7 +51,7 @@ class ProbeVerdict(StrEnum):
 
     CONTINUE = "CONTINUE"
     """More results are needed."""
-    PASS = "PASS"
+    PASS = "PASS"  # noqa: S105 - a verdict, no password
     """As good as the baseline: close."""
     FAIL = "FAIL"
     """Still broken: reopen."""
