@@ -157,11 +157,9 @@ def unique_prefix(request: pytest.FixtureRequest) -> str:
 def create_topics(bootstrap: str, prefix: str, partitions: int = 4) -> TopicNames:
     """Create all topics under ``prefix`` as ``fuseboard topics apply`` does, and return their names."""
     from fuseboard_schemas.topics import TopicNames
-
     from fuseboard_streams import admin
 
-    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-    admin.apply(client, prefix, partitions=partitions, replication=1)
+    admin.apply(admin.Admin({"bootstrap.servers": bootstrap}), prefix, partitions=partitions, replication=1)
     return TopicNames(prefix)
 
 
