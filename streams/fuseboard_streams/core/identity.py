@@ -1,0 +1,206 @@
+"""Finding the rows of a batch's actors, tools and clients, and making those of new ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import polars as pl
+from fuseboard_detectors.failure import initial_null
+from fuseboard_schemas.keys import actor_key, partition_for
+from fuseboard_schemas.records import DeadLetterReason
+from fuseboard_schemas.rules import check_identity
+from numpy.typing import NDArray
+
+from fuseboard_streams.core.index import first_occurrences
+from fuseboard_streams.core.prepare import ToolCalls, extend_with_tool, hash_actors
+from fuseboard_streams.core.settings import CoreSettings, HashSeeds
+from fuseboard_streams.core.tables import KeyLimitError, Table
+
+Rows: TypeAlias = NDArray[np.int64]
+
+REJECTED = -2
+"""Stands in for the row of a call that the field rules reject."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record that decodes but that a field rule refuses: to be dead-lettered."""
+
+    offset: int
+    reason: DeadLetterReason
+    detail: str
+
+
+class Identities:
+    """The keys of one shard: actors, tools by name, and the rows of the tables that belong to them."""
+
+    def __init__(
+        self, number: int, partitions: int, settings: CoreSettings, seeds: HashSeeds, actors: Table, tools: Table
+    ) -> None:
+        self._number = number
+        self._partitions = partitions
+        self._settings = settings
+        self._seeds = seeds
+        self._actors = actors
+        self._tools = tools
+        self.tool_names: list[str] = []
+        self._tool_ids: dict[str, int] = {}
+
+    # The tools' names only ever grow; a rolled-back one is named again.
+
+    def tool_id(self, name: str) -> int:
+        """The number of a tool's name in this shard."""
+        number = self._tool_ids.get(name)
+        if number is None:
+            number = self._tool_ids[name] = len(self.tool_names)
+            self.tool_names.append(name)
+        return number
+
+    def restore_tool(self, number: int, name: str) -> None:
+        """Put back a tool's name as it was numbered."""
+        self.tool_names.extend([""] * (number + 1 - len(self.tool_names)))
+        self.tool_names[number] = name
+        self._tool_ids[name] = number
+
+    def forget_tools(self, size: int) -> None:
+        """Drop the names numbered ``size`` and above, as they were before a transaction."""
+        for name in self.tool_names[size:]:
+            self._tool_ids.pop(name, None)
+        del self.tool_names[size:]
+
+    def rehash(self) -> None:
+        """Compute the tables' hash columns from the names, after a restore."""
+        actors, tools = self._actors, self._tools
+        rows = np.flatnonzero(actors.live)
+        if len(rows) == 0:
+            return
+        tenant = pl.Series(actors["tenant"][rows].tolist(), dtype=pl.String)
+        name = pl.Series(actors["actor"][rows].tolist(), dtype=pl.String)
+        actors["lo"][rows], actors["hi"][rows] = hash_actors(tenant, name, self._seeds)
+        actors.restore_used("hash", rows)
+        rows = np.flatnonzero(tools.live)
+        tools.restore_used("hash", rows)
+        owner = tools["actor"][rows]
+        names = pl.Series(self.tool_names, dtype=pl.String).gather(tools["tool"][rows])
+        tools["lo"][rows], tools["hi"][rows] = extend_with_tool(
+            actors["lo"][owner], actors["hi"][owner], names, self._seeds
+        )
+
+    def find_actor(self, tenant: str, actor: str) -> int | None:
+        """The row of an actor, or None."""
+        lo, hi = hash_actors(pl.Series([tenant]), pl.Series([actor]), self._seeds)
+        row = int(self._actors.find(lo, hi)[0])
+        return row if row >= 0 else None
+
+    def rows_of(self, calls: ToolCalls) -> tuple[Rows, list[Rejected]]:
+        """The tools-table row of each call, `REJECTED` where a field rule refuses it, making new rows as needed."""
+        rows = self._tools.find(calls.tool_lo, calls.tool_hi).astype(np.int64)
+        rejected: list[Rejected] = []
+        unknown = np.flatnonzero(rows < 0)
+        if len(unknown) == 0:
+            return rows, rejected
+        first, inverse = first_occurrences(calls.tool_lo[unknown], calls.tool_hi[unknown])
+        made = self._make(calls, unknown[first], rejected_by_key := {})
+        rows[unknown] = made[inverse]
+        for key, (reason, detail) in rejected_by_key.items():
+            hit = unknown[inverse == key]
+            rejected.extend(Rejected(offset, reason, detail) for offset in calls.offset[hit].tolist())
+        return rows, rejected
+
+    def _make(self, calls: ToolCalls, heads: Rows, refused: dict[int, tuple[DeadLetterReason, str]]) -> Rows:
+        """Rows for the keys first seen in these calls."""
+        made = np.full(len(heads), REJECTED, dtype=np.int64)
+        tenants, actors = calls.strings("tenant", heads), calls.strings("actor", heads)
+        tools = calls.strings("tool", heads)
+        owner = self._actors.find(calls.actor_lo[heads], calls.actor_hi[heads]).astype(np.int64)
+        fresh: dict[tuple[int, int], list[int]] = {}
+        good: list[int] = []
+        for i in range(len(heads)):
+            problem = self._problem(tenants[i] or "", actors[i] or "", tools[i] or "", known=owner[i] >= 0)
+            if problem is not None:
+                refused[i] = problem
+                continue
+            good.append(i)
+            if owner[i] < 0:
+                key = int(calls.actor_lo[heads[i]]), int(calls.actor_hi[heads[i]])
+                fresh.setdefault(key, []).append(i)
+        self._make_actors(calls, heads, owner, fresh, tenants, actors)
+        chosen = np.array([i for i in good if owner[i] >= 0], dtype=np.int64)
+        for i in good:
+            if owner[i] < 0:
+                refused[i] = _LIMIT
+        if len(chosen):
+            made[chosen] = self._make_tools(calls, heads[chosen], owner[chosen], [tools[i] or "" for i in chosen])
+            refused.update({int(i): _LIMIT for i in chosen[made[chosen] < 0].tolist()})
+        return made
+
+    def _problem(self, tenant: str, actor: str, tool: str, *, known: bool) -> tuple[DeadLetterReason, str] | None:
+        detail = check_identity(tenant, actor, tool)
+        if detail is not None:
+            return DeadLetterReason.INVALID_FIELD, detail
+        if known:
+            return None
+        home = partition_for(actor_key(tenant, actor), self._partitions)
+        if home == self._number:
+            return None
+        return (
+            DeadLetterReason.MISPLACED,
+            f"records of {actor_key(tenant, actor)} belong to partition {home} of {self._partitions}, not "
+            f"{self._number}: produce them with their key and the murmur2 partitioner",
+        )
+
+    def _make_actors(
+        self,
+        calls: ToolCalls,
+        heads: Rows,
+        owner: Rows,
+        fresh: dict[tuple[int, int], list[int]],
+        tenants: list[str | None],
+        actors: list[str | None],
+    ) -> None:
+        if not fresh:
+            return
+        first = [members[0] for members in fresh.values()]
+        try:
+            rows = self._actors.add(calls.actor_lo[heads[first]], calls.actor_hi[heads[first]])
+        except KeyLimitError:
+            return
+        self._actors.touch("key", rows)
+        self._actors["tenant"][rows] = np.array([tenants[i] for i in first], dtype=object)
+        self._actors["actor"][rows] = np.array([actors[i] for i in first], dtype=object)
+        if self._settings.priors:
+            self._set_priors(self._actors, rows, [(tenants[i] or "", "") for i in first])
+        for row, members in zip(rows.tolist(), fresh.values(), strict=True):
+            for i in members:
+                owner[i] = row
+
+    def _make_tools(self, calls: ToolCalls, heads: Rows, owner: Rows, names: list[str]) -> Rows:
+        try:
+            rows = self._tools.add(calls.tool_lo[heads], calls.tool_hi[heads])
+        except KeyLimitError:
+            return np.full(len(heads), REJECTED, dtype=np.int64)
+        self._tools.touch("key", rows)
+        self._tools["actor"][rows] = owner
+        self._tools["tool"][rows] = [self.tool_id(name) for name in names]
+        if self._settings.priors:
+            tenants = self._actors["tenant"][owner].tolist()
+            self._set_priors(self._tools, rows, list(zip(tenants, names, strict=True)))
+        self._actors.touch("refs", owner)
+        np.add.at(self._actors["refs"], owner, 1)
+        return rows.astype(np.int64)
+
+    def _set_priors(self, table: Table, rows: NDArray[np.int32], names: list[tuple[str, str]]) -> None:
+        priors = [self._settings.prior_for(tenant, tool) for tenant, tool in names]
+        table["prior"][rows] = priors
+        special = np.flatnonzero(priors)
+        table.touch("stat", rows[special])
+        for i in special.tolist():
+            table["p0"][rows[i]] = initial_null(self._settings.params_for(priors[i]))
+
+
+_LIMIT = (
+    DeadLetterReason.KEY_LIMIT,
+    "this shard already holds as many keys as it may: raise the limit, or find out who makes up so many names",
+)

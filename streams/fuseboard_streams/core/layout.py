@@ -1,0 +1,81 @@
+"""The tables of a shard: one row per key, in families that change together."""
+
+from __future__ import annotations
+
+from fuseboard_detectors.failure import initial_null
+from fuseboard_streams.core.settings import CoreSettings
+from fuseboard_streams.core.statistics import ring_columns
+from fuseboard_streams.core.tables import Column, Family, Table
+
+EPOCH_S = 946_684_800
+"""Last-seen times are kept in whole seconds since 2000-01-01, in four bytes."""
+
+
+def _hot() -> Family:
+    # All that an ordinary successful call changes.
+    return Family("hot", (Column("successes", "i4"), Column("last_seen", "i4")))
+
+
+def _statistic(settings: CoreSettings, *, ring: bool) -> Family:
+    odds = len(settings.failure.odds)
+    counts = tuple(
+        Column(name, "i4")
+        for name in (
+            "settled", "suspect_left", "pending_calls", "pending_failures", "parked_calls", "parked_failures",
+            "run_calls", "run_failures",
+        )
+    )  # fmt: skip
+    extra = (Column("ring", "i4", default=-1),) if ring else ()
+    return Family(
+        "stat",
+        (
+            Column("r", "f8", width=odds),
+            Column("p0", "f8", default=initial_null(settings.failure)),
+            *counts,
+            Column("learned_calls", "i8"),
+            Column("learned_failures", "i8"),
+            Column("run_since", "i8"),
+            Column("frozen", "u1"),
+            Column("closed_at", "i8"),
+            *extra,
+        ),
+    )
+
+
+def _hash() -> Family:
+    # Hashes are seeded anew by every process: they are undone with a transaction, but not logged.
+    return Family("hash", (Column("lo", "u8"), Column("hi", "u8")), volatile=True)
+
+
+def actors_table(settings: CoreSettings) -> Table:
+    """One row per actor; ``refs`` counts the tool and client rows that point at it."""
+    key = Family("key", (Column("tenant", str), Column("actor", str), Column("prior", "i2")))
+    refs = Family("refs", (Column("refs", "i4"),))
+    families = (_hash(), key, refs, _hot(), _statistic(settings, ring=True))
+    return Table("actors", families, limit=settings.max_actors, key=("lo", "hi"))
+
+
+def tools_table(settings: CoreSettings) -> Table:
+    """One row per actor and tool: the actor's row and the tool's number."""
+    key = Family("key", (Column("actor", "i4"), Column("tool", "i4"), Column("prior", "i2")))
+    families = (_hash(), key, _hot(), _statistic(settings, ring=False))
+    return Table("tools", families, limit=settings.max_tools, key=("lo", "hi"))
+
+
+def clients_table(settings: CoreSettings) -> Table:
+    """One row per client and actor: the replay window of its sequence numbers."""
+    key = Family("key", (Column("client", "u8"), Column("actor", "u8")))
+    hot = Family("hot", (Column("last_seq", "i8", default=-1), Column("window", "u8"), Column("last_seen", "i4")))
+    return Table("clients", (key, hot), limit=settings.max_clients, key=("client", "actor"))
+
+
+def rings_table(settings: CoreSettings) -> Table:
+    """The last counted failures of actors that have some."""
+    columns = tuple(Column(name, dtype, width=width) for name, dtype, width in ring_columns(len(settings.failure.odds)))
+    return Table("rings", (Family("ring", columns),), limit=settings.max_actors)
+
+
+def traces_table(name: str, settings: CoreSettings) -> Table:
+    """Traces with counted failures: when the first was, how many there are, and the order of arrival."""
+    entry = Family("entry", (Column("key", "u8"), Column("start", "i8"), Column("count", "u1"), Column("order", "i8")))
+    return Table(name, (entry,), limit=settings.max_traces)

@@ -1,0 +1,155 @@
+"""From one decoded frame of many partitions to each shard's calls, as views of columns in partition order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fuseboard_streams.core.settings import HashSeeds
+
+U64: TypeAlias = NDArray[np.uint64]
+I64: TypeAlias = NDArray[np.int64]
+
+NO_SEQ = np.iinfo(np.int64).min
+"""Stands for an event without a sequence number."""
+_ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
+"""Odd multipliers with well-spread bits (the golden ratio; primes of xxHash64)."""
+
+
+@dataclass(slots=True)
+class ToolCalls:
+    """n tool calls of one shard in partition order; every array has shape (n,)."""
+
+    offset: I64
+    arrival: I64
+    """When the broker appended the record, microseconds."""
+    ts: I64
+    """The end of the call as its client told it, microseconds."""
+    duration: I64
+    """Microseconds, 0 where unknown."""
+    client: I64
+    seq: I64
+    """`NO_SEQ` where there is none."""
+    outcome: NDArray[np.uint8]
+    effect: NDArray[np.uint8]
+    probe: NDArray[np.bool_]
+    """A probe that names the breaker it was admitted by."""
+    tool_lo: U64
+    tool_hi: U64
+    """128-bit hash of tenant, actor and tool."""
+    actor_lo: U64
+    actor_hi: U64
+    """128-bit hash of tenant and actor."""
+    source: NDArray[np.uint32]
+    """Row in ``frame``."""
+    frame: pl.DataFrame
+
+    def __len__(self) -> int:
+        """The number of calls."""
+        return len(self.offset)
+
+    def strings(self, column: str, rows: NDArray[np.intp] | NDArray[np.int64]) -> list[str | None]:
+        """The values of a text column for some of the calls."""
+        return self.frame.get_column(column).gather(self.source[rows]).to_list()
+
+    def take(self, rows: NDArray[np.intp] | slice) -> ToolCalls:
+        """Some of the calls."""
+        return ToolCalls(
+            *(getattr(self, name)[rows] for name in _ARRAYS),
+            frame=self.frame,
+        )
+
+
+_ARRAYS = (
+    "offset", "arrival", "ts", "duration", "client", "seq", "outcome", "effect", "probe",
+    "tool_lo", "tool_hi", "actor_lo", "actor_hi", "source",
+)  # fmt: skip
+
+
+def hash_actors(tenant: pl.Series, actor: pl.Series, seeds: HashSeeds) -> tuple[U64, U64]:
+    """128-bit keys of (tenant, actor) pairs."""
+    base = _hash(tenant, seeds.first)
+    first, second = _hash(actor, seeds.first), _hash(actor, seeds.second)
+    return first + base * _odd(0), second ^ (base * _odd(1))
+
+
+def extend_with_tool(actor_lo: U64, actor_hi: U64, tool: pl.Series, seeds: HashSeeds) -> tuple[U64, U64]:
+    """128-bit keys of (tenant, actor, tool) from those of (tenant, actor)."""
+    hashed = _hash(tool, seeds.first)
+    return actor_lo * _odd(2) + hashed, actor_hi ^ (hashed * _odd(1))
+
+
+def _odd(i: int) -> np.uint64:
+    return np.uint64(_ODD[i])
+
+
+def _hash(strings: pl.Series, seed: int) -> U64:
+    return strings.hash(seed).to_numpy()
+
+
+def prepare(
+    frame: pl.DataFrame,
+    partition: NDArray[np.int32],
+    offset: I64,
+    arrival: I64,
+    seeds: HashSeeds,
+) -> dict[int, ToolCalls]:
+    """Split decoded tool calls by partition. Thread-safe; nothing is kept.
+
+    Args:
+        frame: n decoded ToolCall records in consumption order.
+        partition: shape (n,).
+        offset: shape (n,), growing within a partition.
+        arrival: the broker's append times in microseconds, shape (n,).
+        seeds: of this process.
+
+    Returns:
+        For each partition that occurs, its calls in offset order.
+    """
+    actor_lo, actor_hi = hash_actors(frame.get_column("tenant"), frame.get_column("actor"), seeds)
+    tool_lo, tool_hi = extend_with_tool(actor_lo, actor_hi, frame.get_column("tool"), seeds)
+    columns: dict[str, NDArray[np.generic]] = {
+        "offset": offset,
+        "arrival": arrival,
+        "ts": _integers(frame, "ts", 0),
+        "duration": _integers(frame, "duration_ms", 0) * 1000,
+        "client": _integers(frame, "client_id", 0),
+        "seq": _integers(frame, "seq", NO_SEQ),
+        "outcome": frame.get_column("outcome").to_numpy(),
+        "effect": frame.get_column("effect").to_numpy(),
+        "probe": _probes(frame),
+        "tool_lo": tool_lo,
+        "tool_hi": tool_hi,
+        "actor_lo": actor_lo,
+        "actor_hi": actor_hi,
+        "source": np.arange(len(frame), dtype=np.uint32),
+    }
+    # A stable sort of small integers is a radix sort.
+    order = np.argsort(partition.astype(np.uint16), kind="stable")
+    by_shard = partition[order]
+    if len(order) and by_shard[0] != by_shard[-1]:
+        columns = {name: values[order] for name, values in columns.items()}
+    starts = np.flatnonzero(np.diff(by_shard, prepend=-1))
+    ends = np.append(starts[1:], len(by_shard))
+    return {
+        int(by_shard[a]): ToolCalls(**{name: values[a:b] for name, values in columns.items()}, frame=frame)  # type: ignore[arg-type]
+        for a, b in zip(starts.tolist(), ends.tolist(), strict=True)
+    }
+
+
+def _integers(frame: pl.DataFrame, name: str, missing: int) -> I64:
+    column = frame.get_column(name)
+    if column.null_count():
+        column = column.fill_null(missing)
+    return column.to_numpy().astype(np.int64, copy=False)
+
+
+def _probes(frame: pl.DataFrame) -> NDArray[np.bool_]:
+    gate = frame.get_column("gate_breaker")
+    if gate.null_count() == len(gate):
+        return np.zeros(len(frame), dtype=np.bool_)
+    return (frame.get_column("probe") & gate.is_not_null()).to_numpy()

@@ -1,0 +1,79 @@
+"""What the core can be told: detection, breakers, time and limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+
+from fuseboard_detectors.failure import FailureParams
+from fuseboard_streams.core.breaker_params import BreakerParams
+
+SECOND = 1_000_000
+"""Microseconds in a second; every time in the core is in microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """The prior failure rate Beta(alpha, beta) of the tools that match both patterns."""
+
+    alpha: float
+    beta: float
+    tenant: str = "*"
+    tool: str = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class CoreSettings:
+    """Settings of a shard. All times are in microseconds of stream time."""
+
+    failure: FailureParams = field(default_factory=FailureParams)
+    breaker: BreakerParams = field(default_factory=BreakerParams)
+    priors: tuple[Prior, ...] = ()
+    """Priors for particular tools; the last that matches wins, and ``failure`` has the default."""
+    future_tolerance_us: int = 5 * SECOND
+    """A time further than this after its arrival is set back to the arrival."""
+    oldest_us: int = 946_684_800 * SECOND
+    """Times before 2000-01-01T00:00:00Z are no times of an agent's call."""
+    late_after_us: int = 300 * SECOND
+    """Calls further than this behind stream time do not enter trip statistics."""
+    forget_after_us: int = 7 * 86_400 * SECOND
+    """An actor or tool idle for longer starts from the prior when it returns."""
+    client_idle_us: int = 3_600 * SECOND
+    """A client idle for longer is a new client."""
+    max_actors: int = 4_000_000
+    """Keys of each kind in one shard; a new key over the limit is dead-lettered."""
+    max_tools: int = 12_000_000
+    max_clients: int = 4_000_000
+    max_traces: int = 1_000_000
+    """Traces with counted failures remembered at a time, for each of the two statistics."""
+    rule: str = "tool-failing"
+    rules_version: str = "builtin-1"
+    runbook: str = "docs/runbooks/tool-failing.md"
+
+    def prior_for(self, tenant: str, tool: str) -> int:
+        """The number of the prior that applies: 0 is the default, i the i-th of ``priors``."""
+        for i in range(len(self.priors), 0, -1):
+            prior = self.priors[i - 1]
+            if fnmatchcase(tenant, prior.tenant) and fnmatchcase(tool, prior.tool):
+                return i
+        return 0
+
+    def params_for(self, prior: int) -> FailureParams:
+        """The failure detector's settings under a prior's number."""
+        if prior == 0:
+            return self.failure
+        chosen = self.priors[prior - 1]
+        return replace(self.failure, prior_alpha=chosen.alpha, prior_beta=chosen.beta)
+
+    @property
+    def piece_us(self) -> int:
+        """How much stream time may be folded at once: no timer made inside a piece falls due inside it."""
+        return max(self.breaker.min_cooldown_us // 2, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class HashSeeds:
+    """Secret random seeds of one process, so that nobody can craft colliding keys. They never show in results."""
+
+    first: int
+    second: int

@@ -1,0 +1,212 @@
+"""Everything that a shard remembers, and how it gets into the state log and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fuseboard_detectors.failure import initial_null
+from fuseboard_streams.core.breaker import decode, encode
+from fuseboard_streams.core.layout import (
+    EPOCH_S,
+    actors_table,
+    clients_table,
+    rings_table,
+    tools_table,
+    traces_table,
+)
+from fuseboard_streams.core.settings import SECOND, CoreSettings
+from fuseboard_streams.core.statistics import Statistic
+from fuseboard_streams.core.store import Delta, Store
+from fuseboard_streams.core.traces import TraceCap
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fuseboard_streams.core.breakers import Breakers
+    from fuseboard_streams.core.identity import Identities
+    from fuseboard_streams.core.piece import Piece
+    from fuseboard_streams.core.tables import Table
+
+Rows: TypeAlias = NDArray[np.int64]
+
+_TOOL, _BREAKER, _ACK = "tool", "breaker", "ack"
+
+
+class ShardState:
+    """The tables of a shard and what belongs to their rows."""
+
+    def __init__(self, settings: CoreSettings) -> None:
+        self._settings = settings
+        self.actors = actors_table(settings)
+        self.tools = tools_table(settings)
+        self.clients = clients_table(settings)
+        self.rings = rings_table(settings)
+        tool_traces = traces_table("tool_traces", settings)
+        actor_traces = traces_table("actor_traces", settings)
+        # Tools and clients come before actors: a slice that forgets them frees the actor that they point at.
+        self.tables_in_order: tuple[Table, ...] = (
+            self.tools, self.clients, self.actors, self.rings, tool_traces, actor_traces,
+        )  # fmt: skip
+        self._store = Store(self.tables_in_order)
+        params = settings.failure
+        self.tool_cap = TraceCap(tool_traces, params.cap, params.cap_window_us, settings.max_traces)
+        self.actor_cap = TraceCap(actor_traces, params.cap, params.cap_window_us, settings.max_traces)
+        self.tool_statistic = Statistic(self.tools, settings)
+        self.actor_statistic = Statistic(self.actors, settings, self.rings)
+        self._now_s = 0
+        self._store.expire("tools", self._expired_tools)
+        self._store.expire("clients", self._expired_clients)
+        self._store.expire("actors", self._expired_actors)
+
+    # --- a transaction
+
+    def begin(self) -> None:
+        """Open a transaction."""
+        self._store.begin()
+
+    def record(self, stream_time: int, new_tools: Mapping[int, str], breakers: Breakers) -> None:
+        """Put what lives outside the tables into the store, before its changes are encoded."""
+        self._now_s = stream_time // SECOND - EPOCH_S
+        self._store.scalars["stream_time"] = stream_time
+        objects = self._store.objects
+        for number, name in new_tools.items():
+            objects.put(_TOOL, name, str(number).encode())
+        for breaker_id in breakers.changed():
+            breaker = breakers.get(breaker_id)
+            if breaker is None:
+                objects.delete(_BREAKER, breaker_id)
+                objects.delete(_ACK, breaker_id)
+            else:
+                objects.put(_BREAKER, breaker_id, encode(breaker))
+
+    def encode_changes(self, slice_bytes: int) -> Delta:
+        """The block of this transaction."""
+        return self._store.encode_changes(slice_bytes)
+
+    def commit(self) -> None:
+        """Keep the transaction's changes."""
+        self._store.commit()
+
+    def rollback(self) -> None:
+        """Take them back."""
+        self._store.rollback()
+        self.tool_cap.rebuild()
+        self.actor_cap.rebuild()
+
+    def apply(self, block: bytes) -> None:
+        """Restore one block."""
+        self._store.apply(block)
+
+    def finish_restore(self, identities: Identities, breakers: Breakers) -> int:
+        """Complete a restore; returns the stream time."""
+        for name, number in self._store.objects.items(_TOOL):
+            identities.restore_tool(int(number), name)
+        identities.rehash()
+        self._store.finish_restore()
+        for _, value in self._store.objects.items(_BREAKER):
+            breakers.put(decode(value))
+        self.tool_cap.rebuild()
+        self.actor_cap.rebuild()
+        return int(self._store.scalars.get("stream_time") or 0)
+
+    # --- acknowledgements
+
+    def acknowledge(self, breaker_id: str, epoch: int) -> None:
+        """Count an acknowledgement of a breaker's epoch; older epochs than the newest seen are ignored."""
+        newest, count = self.acknowledged(breaker_id)
+        if epoch >= newest:
+            total = count + 1 if epoch == newest else 1
+            self._store.objects.put(_ACK, breaker_id, f"{epoch} {total}".encode())
+
+    def acknowledged(self, breaker_id: str) -> tuple[int, int]:
+        """The newest acknowledged epoch of a breaker and how many acknowledged it; (0, 0) if nobody has."""
+        value = self._store.objects.get(_ACK, breaker_id)
+        if value is None:
+            return 0, 0
+        epoch, count = value.split()
+        return int(epoch), int(count)
+
+    # --- references and forgetting
+
+    def refer(self, actors: Rows, change: int) -> None:
+        """Note that so many rows more, or fewer, point at these actors."""
+        self.actors.touch("refs", actors)
+        np.add.at(self.actors["refs"], actors, change)
+
+    def clients_seen(self, actor: int, since_us: int) -> int:
+        """How many clients of an actor have been seen since a time."""
+        clients = self.clients
+        top = clients.high_water
+        mine = (clients["actor"][:top] == np.uint64(actor)) & clients.live[:top]
+        recent = clients["last_seen"][:top] >= -(-since_us // SECOND) - EPOCH_S
+        return int(np.count_nonzero(mine & recent))
+
+    def expire(self, piece: Piece) -> None:
+        """Start the keys of this piece anew that have been idle for too long.
+
+        Whether a row is forgotten follows from its own last-seen time at its next event: that the checkpoint's slice
+        may have removed it already never shows.
+        """
+        seconds, limit = piece.seconds, self._settings.forget_after_us // SECOND
+        for table, rows in ((self.tools, piece.tool), (self.actors, piece.actor)):
+            stale = _stale(table, rows, seconds, limit)
+            if len(stale):
+                stale = stale[table["frozen"][stale] == 0]
+                self._start_anew(table, stale)
+        numbered = piece.client >= 0
+        rows = piece.client[numbered]
+        stale = _stale(self.clients, rows, seconds[numbered], self._settings.client_idle_us // SECOND)
+        if len(stale):
+            self.clients.touch("hot", stale)
+            self.clients["last_seq"][stale] = -1
+            self.clients["window"][stale] = 0
+
+    def _start_anew(self, table: Table, rows: Rows) -> None:
+        if len(rows) == 0:
+            return
+        table.touch("hot", rows)
+        table.touch("stat", rows)
+        statistic = self.tool_statistic if table is self.tools else self.actor_statistic
+        statistic.restart(rows)
+        for name in (
+            "pending_calls", "pending_failures", "parked_calls", "parked_failures", "learned_calls", "learned_failures",
+            "closed_at",
+        ):  # fmt: skip
+            table[name][rows] = 0
+        for prior in np.unique(table["prior"][rows]).tolist():
+            some = rows[table["prior"][rows] == prior]
+            table["p0"][some] = initial_null(self._settings.params_for(prior))
+
+    def _expired(self, table: Table, rows: NDArray[np.int32], limit_us: int) -> NDArray[np.bool_]:
+        return self._now_s - table["last_seen"][rows].astype(np.int64) > limit_us // SECOND
+
+    def _expired_tools(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
+        gone = self._expired(self.tools, rows, self._settings.forget_after_us) & (self.tools["frozen"][rows] == 0)
+        if gone.any():
+            self.refer(self.tools["actor"][rows[gone]].astype(np.int64), -1)
+        return gone
+
+    def _expired_clients(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
+        gone = self._expired(self.clients, rows, self._settings.client_idle_us)
+        if gone.any():
+            self.refer(self.clients["actor"][rows[gone]].astype(np.int64), -1)
+        return gone
+
+    def _expired_actors(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
+        actors = self.actors
+        gone = self._expired(actors, rows, self._settings.forget_after_us)
+        gone &= (actors["frozen"][rows] == 0) & (actors["refs"][rows] == 0)
+        if gone.any():
+            rings = actors["ring"][rows[gone]]
+            self.rings.free(rings[rings >= 0])
+        return gone
+
+
+def _stale(table: Table, rows: Rows, seconds: NDArray[np.int32], limit_s: int) -> Rows:
+    """The rows seen before, but not within the limit; a row made just now has never been seen."""
+    last = table["last_seen"][rows]
+    old = (seconds - last > limit_s) & (last != 0)
+    return np.unique(rows[old]) if old.any() else rows[:0]

@@ -1,0 +1,128 @@
+"""The cap on how many failures of one trace are counted: one stuck trace is not an outage."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fuseboard_streams.core.tables import Table
+
+_MASK = 0xFFFFFFFFFFFFFFFF
+_ODD = 0x9E3779B97F4A7C15
+
+
+def trace_key(row: int, trace_id: str) -> int:
+    """A 64-bit key of a statistic's row and a trace. A collision would only share a cap of three."""
+    digest = int.from_bytes(blake2b(trace_id.encode(), digest_size=8).digest(), "little")
+    return (digest + (row + 1) * _ODD) & _MASK
+
+
+@dataclass(slots=True)
+class _Overlay:
+    start: int
+    count: int
+
+
+class TraceCap:
+    """Counts failures by trace for one statistic, first in first out, in a table that travels with the state.
+
+    An entry lives for ``window_us`` of stream time from the trace's first counted failure; after that the trace may
+    be counted again. When the table is full the oldest entry goes, which only re-arms its trace's cap.
+    """
+
+    def __init__(self, table: Table, cap: int, window_us: int, limit: int) -> None:
+        self._table = table
+        self._cap = cap
+        self._window = window_us
+        self._limit = limit
+        self._rows: dict[int, int] = {}
+        self._queue: deque[tuple[int, int]] = deque()
+        self._next = 0
+        self.evicted = 0
+
+    def rebuild(self) -> None:
+        """Make the index anew from the table, after a restore or a rollback."""
+        live = np.flatnonzero(self._table.live[: self._table.high_water])
+        order = self._table["order"][live]
+        ranked = np.argsort(order, kind="stable")
+        self._queue = deque(zip(order[ranked].tolist(), live[ranked].tolist(), strict=True))
+        self._rows = dict(zip(self._table["key"][live].tolist(), live.tolist(), strict=True))
+        self._next = int(order.max()) + 1 if len(live) else 0
+
+    def nearly_full(self, failures: int) -> bool:
+        """Whether so many more failures might evict an entry."""
+        return len(self._rows) + failures > self._limit
+
+    def decide(self, keys: list[int | None], times: list[int]) -> NDArray[np.bool_]:
+        """Which of these failures may be counted, if all before them that may be are.
+
+        Args:
+            keys: of `trace_key`, in event order; None for a call without a trace, which is a trace of its own.
+            times: stream time at each, microseconds.
+        """
+        allowed = np.ones(len(keys), dtype=np.bool_)
+        overlay: dict[int, _Overlay] = {}
+        for i, key in enumerate(keys):
+            if key is None:
+                continue
+            entry = overlay.get(key) or self._stored(key)
+            if entry is None or times[i] - entry.start >= self._window:
+                overlay[key] = _Overlay(times[i], 1)
+            elif entry.count < self._cap:
+                entry.count += 1
+                overlay[key] = entry
+            else:
+                allowed[i] = False
+        return allowed
+
+    def _stored(self, key: int) -> _Overlay | None:
+        row = self._rows.get(key)
+        if row is None:
+            return None
+        return _Overlay(int(self._table["start"][row]), int(self._table["count"][row]))
+
+    def count(self, keys: list[int | None], times: list[int]) -> None:
+        """Count these failures, in event order."""
+        for key, now in zip(keys, times, strict=True):
+            if key is None:
+                continue
+            row = self._rows.get(key)
+            if row is not None and now - int(self._table["start"][row]) < self._window:
+                self._table.touch("entry", np.array([row], dtype=np.int32))
+                self._table["count"][row] += 1
+            else:
+                self._insert(key, row, now)
+
+    def _insert(self, key: int, row: int | None, now: int) -> None:
+        table = self._table
+        if row is None:
+            self._make_room(now)
+            row = int(table.allocate(1)[0])
+            self._rows[key] = row
+        table.touch("entry", np.array([row], dtype=np.int32))
+        table["key"][row] = np.uint64(key)
+        table["start"][row] = now
+        table["count"][row] = 1
+        table["order"][row] = self._next
+        self._queue.append((self._next, row))
+        self._next += 1
+
+    def _make_room(self, now: int) -> None:
+        table = self._table
+        while self._queue:
+            order, row = self._queue[0]
+            stale = not table.live[row] or int(table["order"][row]) != order
+            if stale:
+                self._queue.popleft()
+                continue
+            expired = now - int(table["start"][row]) >= self._window
+            if not expired and len(self._rows) < self._limit:
+                return
+            self._queue.popleft()
+            self.evicted += not expired
+            del self._rows[int(table["key"][row])]
+            table.free(np.array([row], dtype=np.int32))
