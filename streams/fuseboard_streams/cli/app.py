@@ -157,9 +157,9 @@ def report(error: Exception) -> int:
         _paragraph(str(error))
         return error.exit_code
     if type(error).__module__.partition(".")[0] in ("confluent_kafka", "cimpl"):
-        from fuseboard_streams.cli.kafka import explain
+        from fuseboard_streams.kafka_errors import explain
 
-        return report(explain(error, "while talking to Kafka"))
+        return report(explain(error, "while talking to it", {"bootstrap.servers": "the configured address"}))
     if isinstance(error, OSError) and error.filename is not None:
         _paragraph(f"{error.filename}: {error.strerror or error}. Check that the path is right and may be used.")
         return ConfigurationError.exit_code

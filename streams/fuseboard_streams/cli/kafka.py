@@ -1,4 +1,4 @@
-"""Reading our topics from the command line, and what Kafka's errors mean to a person."""
+"""Reading our topics from the command line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from fuseboard_schemas.errors import ConfigurationError, FuseboardError, UnreachableError
+from fuseboard_schemas.errors import ConfigurationError, FuseboardError
+from fuseboard_streams.kafka_errors import BrokerErrors, explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,27 +19,6 @@ if TYPE_CHECKING:
     from fuseboard_streams.cli.config import Connection
 
 METADATA_TIMEOUT_S: Final = 10.0
-_UNREACHABLE: Final = {
-    KafkaError._TRANSPORT,
-    KafkaError._ALL_BROKERS_DOWN,
-    KafkaError._TIMED_OUT,
-    KafkaError._RESOLVE,
-    KafkaError._MSG_TIMED_OUT,
-    KafkaError.REQUEST_TIMED_OUT,
-    KafkaError.BROKER_NOT_AVAILABLE,
-}
-_REFUSED: Final = {
-    KafkaError._AUTHENTICATION,
-    KafkaError.SASL_AUTHENTICATION_FAILED,
-    KafkaError._SSL,
-    KafkaError.UNSUPPORTED_SASL_MECHANISM,
-}
-_FORBIDDEN: Final = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-}
 
 
 class MissingTopicError(ConfigurationError):
@@ -49,57 +29,6 @@ class MissingTopicError(ConfigurationError):
             f"Topic {topic!r} does not exist on {bootstrap}. Create the topics with `fuseboard topics apply`, or check "
             "--prefix."
         )
-
-
-class BrokerErrors:
-    """Collects what librdkafka reports through its error callback, so that a time-out can be explained."""
-
-    def __init__(self) -> None:
-        self.last: KafkaError | None = None
-
-    def __call__(self, error: KafkaError) -> None:
-        """Remember an error; one that names its cause wins over "all brokers down"."""
-        if self.last is None or error.code() != KafkaError._ALL_BROKERS_DOWN:
-            self.last = error
-
-
-def explain(
-    error: Exception, doing: str, bootstrap: str = "the broker", seen: KafkaError | None = None
-) -> FuseboardError:
-    """Return one of our errors for one of Kafka's: what, where, what to do, and with the right exit code.
-
-    Args:
-        error: A `KafkaException`, or anything else raised by the client.
-        doing: What was being done, e.g. ``while reading fuseboard.tool-calls``.
-        bootstrap: The brokers as configured.
-        seen: What the error callback saw last: it often knows better why a call timed out.
-    """
-    cause = error.args[0] if error.args and isinstance(error.args[0], KafkaError) else None
-    named = [e for e in (seen, cause) if e is not None]
-    codes = {e.code() for e in named}
-    detail = (named[0].str() if named else str(error)).strip().rstrip(".")
-    if codes & _REFUSED:
-        return ConfigurationError(
-            f"{bootstrap} refused the credentials or the TLS handshake {doing}: {detail}. Check security.protocol, "
-            "sasl.mechanism, sasl.username, sasl.password and ssl.ca.location (-X key=value, FUSEBOARD_KAFKA__…, or "
-            "[kafka] in the --config file)."
-        )
-    if codes & _FORBIDDEN:
-        return ConfigurationError(
-            f"{bootstrap} does not allow this user to go on {doing}: {detail}. Ask for the missing ACL, or use other "
-            "credentials."
-        )
-    if codes & _UNREACHABLE:
-        return UnreachableError(
-            f"Kafka at {bootstrap} cannot be reached {doing}: {detail}. Check that it is running and that --bootstrap "
-            "(or FUSEBOARD_BOOTSTRAP) names an address that this machine can connect to, advertised listeners included."
-        )
-    if KafkaError._INVALID_ARG in codes or KafkaError._CONFLICT in codes:
-        return ConfigurationError(
-            f"librdkafka does not accept a setting: {detail}. Check -X, FUSEBOARD_KAFKA__… and [kafka] in the --config "
-            "file."
-        )
-    return FuseboardError(f"Kafka at {bootstrap} answered with an error {doing}: {detail}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +56,11 @@ class Reader:
             "error_cb": self._errors,
             "log_level": 0,
         }
+        self._settings = settings
         try:
             self._consumer = Consumer(settings)
         except KafkaException as error:
-            raise explain(error, "while making a client", self.bootstrap) from error
+            raise self._explain(error, "while making a client") from error
 
     def close(self) -> None:
         """Close the consumer."""
@@ -152,7 +82,7 @@ class Reader:
             UnreachableError: No broker answered.
         """
         found = self._call(
-            f"while asking for topic {topic}", lambda: self._consumer.list_topics(topic, METADATA_TIMEOUT_S)
+            f"while asking for topic {topic}", lambda: self._consumer.list_topics(timeout=METADATA_TIMEOUT_S)
         )
         metadata = found.topics.get(topic)
         if metadata is None or metadata.error is not None or not metadata.partitions:
@@ -199,7 +129,7 @@ class Reader:
             elif error.code() == KafkaError._PARTITION_EOF:
                 ended.append((message.topic() or "", _partition(message)))
             elif not error.retriable():
-                raise explain(KafkaException(error), "while reading", self.bootstrap, self._errors.last)
+                raise self._explain(KafkaException(error), "while reading")
         if not records and not ended:
             self._check_alive()
         return records, ended
@@ -218,12 +148,7 @@ class Reader:
             if records or ended:
                 last = time.monotonic()
             elif time.monotonic() - last > timeout_s:
-                raise explain(
-                    KafkaException(KafkaError(KafkaError._TIMED_OUT)),
-                    f"while reading {topic}",
-                    self.bootstrap,
-                    self._errors.last,
-                )
+                raise self._explain(KafkaException(KafkaError(KafkaError._TIMED_OUT)), f"while reading {topic}")
             yield from records
             left -= set(ended)
 
@@ -234,15 +159,19 @@ class Reader:
     def _check_alive(self) -> None:
         """Raise if librdkafka has said meanwhile that no broker is left or that we are refused."""
         seen = self._errors.last
-        if seen is not None and seen.code() in _REFUSED | {KafkaError._ALL_BROKERS_DOWN}:
-            raise explain(KafkaException(seen), "while reading", self.bootstrap, seen)
+        if seen is not None and (self._errors.refused or seen.code() == KafkaError._ALL_BROKERS_DOWN):
+            raise self._explain(KafkaException(seen), "while reading")
+
+    def _explain(self, error: Exception, doing: str) -> FuseboardError:
+        """Return one of our errors for one of Kafka's."""
+        return explain(error, doing, self._settings, self._errors.last)
 
     def _call(self, doing: str, function: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the function returns
         """Call the client; turn its exceptions into ours."""
         try:
             return function()
         except KafkaException as error:
-            raise explain(error, doing, self.bootstrap, self._errors.last) from error
+            raise self._explain(error, doing) from error
 
 
 def _partition(message: Message) -> int:

@@ -22,7 +22,7 @@ from fuseboard_streams.cli.render.text import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fuseboard_schemas.records import BreakerCommand, EnforcementAck
+    from fuseboard_schemas.records import BreakerCommand, EnforcementAck, Hold
 
 _ORDER: Final = {"FORCED_OPEN": 0, "OPEN": 1, "HALF_OPEN": 2, "FORCED_CLOSED": 3, "CLOSED": 4}
 _CAUSES: Final = {
@@ -38,6 +38,12 @@ _CAUSES: Final = {
     "ATTRIBUTED": "another breaker took over the blame",
     "RULE_REMOVED": "its rule is gone",
     "CONDITION_CLEARED": "the condition is gone",
+}
+_RELEASES: Final = {
+    "PROBE": "until its probes come back clean",
+    "CLEAR": "until the condition is gone",
+    "WINDOW": "until its window rolls over",
+    "PERSON": "until a person releases it",
 }
 _LABEL: Final = 12
 
@@ -136,7 +142,7 @@ def breaker_words(
         ("Decided by", _decided(command, shard)),
         ("Rule", _rule(command)),
         ("Next", _next(command, now)),
-        ("Holds", [f"{printable(h.rule)}: {h.action}, {ago(h.since, now)}, until {h.recovery}" for h in command.holds]),
+        ("Holds", [_hold(hold, now) for hold in command.holds]),
         ("Applied by", _acks(command, acks, now, paint)),
     ]
     lines = [paint(printable(command.breaker_id), "bold"), ""]
@@ -192,8 +198,8 @@ def _enforced(command: BreakerCommand) -> list[str]:
 def _why(command: BreakerCommand) -> list[str]:
     cause = _CAUSES.get(str(command.cause), str(command.cause))
     lines = [f"{cause}: {printable(command.reason)}" if command.reason else cause]
-    shown = evidence(command.evidence_log10, command.calls_seen, command.failures_seen, command.null_p0)
-    if shown:
+    if command.evidence_log10 is not None:
+        shown = evidence(command.evidence_log10, command.calls_seen, command.failures_seen, command.null_p0)
         start = f", since {clock(command.evidence_since)}" if command.evidence_since is not None else ""
         lines.append(f"evidence {shown}{start}")
     if command.null_p0 is not None:
@@ -226,6 +232,12 @@ def _next(command: BreakerCommand, now: int) -> list[str]:
     if command.cooldown_ms is not None:
         lines.append(f"cooldown {duration(command.cooldown_ms * 1_000)}")
     return lines
+
+
+def _hold(hold: Hold, now: int) -> str:
+    """Return one rule's grip and what releases it."""
+    release = _RELEASES.get(str(hold.recovery), str(hold.recovery))
+    return f"{printable(hold.rule)} asks for {hold.action} since {ago(hold.since, now)}, {release}"
 
 
 def _acks(command: BreakerCommand, acks: Sequence[EnforcementAck], now: int, paint: Paint) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fuseboard_streams.cli.render.text import PLAIN, Paint, Style, clock, duration, money, percent, printable, size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from fuseboard_schemas.records import (
         BreakerCommand,
@@ -80,12 +80,9 @@ def undecodable_line(key: str, reason: str, detail: str, length: int, place: Pla
     return f"{paint(head, 'dim')}  {what}  {paint('key ' + printable(key), 'dim')}"
 
 
-def header_line(headers: list[tuple[str, bytes | str | None]], paint: Paint = PLAIN) -> str:
+def header_line(headers: Sequence[tuple[str, str | None]], paint: Paint = PLAIN) -> str:
     """Return a record's headers as one indented line."""
-    parts = []
-    for name, value in headers:
-        text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
-        parts.append(f"{printable(name)}={'' if text is None else printable(text)}")
+    parts = [f"{printable(name)}={printable(value or '')}" for name, value in headers]
     return paint("    " + "  ".join(parts), "dim")
 
 
@@ -129,7 +126,7 @@ def evidence(log10: float | None, calls: int | None, failures: int | None, null:
         parts.append(f"10^{log10:.2f}")
     if calls is not None and failures is not None:
         parts.append(f"from {failures:,} failures in {calls:,} calls")
-    if null is not None:
+    if null is not None and parts:
         parts.append(f"(normal {percent(null)})")
     return " ".join(parts)
 

@@ -25,6 +25,7 @@ _CODES: Final = {
     "green bold": "32;1",
 }
 _SECOND: Final = 1_000_000
+_NARROWEST: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def duration(micros: int) -> str:
         return f"{micros / _SECOND:.1f} s"
     if size < 120 * _SECOND:
         return f"{round(micros / _SECOND)} s"
-    if size < 7_200 * _SECOND:
+    if size < 5_400 * _SECOND:
         return f"{round(micros / _SECOND / 60)} min"
     if size < 172_800 * _SECOND:
         return f"{round(micros / _SECOND / 3_600)} h"
@@ -174,16 +175,15 @@ def table(
         rows: One sequence of cells per row, as long as the header.
         paint: Adds the colours.
         right: The columns that are aligned to the right (numbers).
-        columns: The terminal's width: the widest column is cut so that a line fits; ``None`` cuts nothing.
+        columns: The terminal's width: the widest columns are cut so that a line fits; ``None`` cuts nothing.
     """
     cells = [[c if isinstance(c, Cell) else Cell(c) for c in row] for row in rows]
     cells = [[Cell(printable(c.text), c.style) for c in row] for row in cells]
     widths = [max([width(title), *(width(row[i].text) for row in cells)]) for i, title in enumerate(header)]
     if columns is not None:
-        surplus = sum(widths) + 2 * (len(widths) - 1) - columns
-        widest = max(range(len(widths)), key=widths.__getitem__)
-        if surplus > 0:
-            widths[widest] = max(8, widths[widest] - surplus)
+        room = columns - 2 * (len(widths) - 1)
+        while sum(widths) > room and max(widths) > _NARROWEST:
+            widths[widths.index(max(widths))] -= 1
     lines = [[Cell(title, "dim") for title in header], *cells]
     return [_line(row, widths, right, paint) for row in lines]
 

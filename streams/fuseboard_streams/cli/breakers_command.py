@@ -1,0 +1,158 @@
+"""``fuseboard breakers``: list them, or show one in words."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fuseboard_streams.cli.options import connection_options, json_option, paint, terminal_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fuseboard_schemas.records import BreakerCommand, EnforcementAck
+    from fuseboard_streams.cli.config import Connection
+    from fuseboard_streams.cli.kafka import Reader
+
+_MINUTE_US = 60_000_000
+
+
+@click.group("breakers")
+def command() -> None:
+    """List the breakers, or show one in words."""
+
+
+@command.command("list")
+@click.option("--open", "only_open", is_flag=True, help="Only breakers that are not closed.")
+@click.option("--actor", metavar="PATTERN", help="Only this actor's; * and ? match as in file names.")
+@click.option("--tenant", metavar="PATTERN", help="Only this tenant's.")
+@json_option
+@connection_options
+def list_command(only_open: bool, actor: str | None, tenant: str | None, as_json: bool, connection: Connection) -> None:
+    """List all breakers that ever tripped, the open ones first."""
+    from fuseboard_schemas.records import BreakerCommand
+    from fuseboard_streams.cli.kafka import Reader
+    from fuseboard_streams.cli.render.breakers import breakers_table, is_open, ordered
+    from fuseboard_streams.cli.selection import parse_conditions
+
+    conditions = parse_conditions(BreakerCommand, (), actor=actor, tenant=tenant)
+    with Reader(connection) as reader:
+        found = latest_commands(reader, connection)
+    shown = [c for c in found.values() if all(x.holds(c) for x in conditions) and (is_open(c) or not only_open)]
+    if as_json:
+        from fuseboard_schemas.jsonform import to_json
+
+        click.echo(json.dumps([to_json(c) for c in ordered(shown)], ensure_ascii=False))
+    elif shown:
+        click.echo("\n".join(breakers_table(shown, _now(), paint(), terminal_columns())))
+    else:
+        click.echo("no breaker is open" if only_open else "no breaker has tripped")
+
+
+@command.command("show")
+@click.argument("target")
+@click.argument("tool", required=False)
+@click.option("--tenant", default="default", show_default=True, help="Tenant of the actor.")
+@json_option
+@connection_options
+def show_command(target: str, tool: str | None, tenant: str, as_json: bool, connection: Connection) -> None:
+    """Show one breaker: state, evidence, who applied it, recovery, settings in force.
+
+    TARGET is a breaker's id as `fuseboard breakers list --json` has it, or an actor; with an actor, TOOL names one of
+    its tools, and without TOOL all breakers of the actor are shown.
+    """
+    from fuseboard_schemas.errors import FuseboardError
+    from fuseboard_streams.cli.kafka import Reader
+
+    with Reader(connection) as reader:
+        found = latest_commands(reader, connection)
+        chosen = choose(list(found.values()), target, tool, tenant)
+        if not chosen:
+            what = target if tool is None else f"{target} · {tool}"
+            raise FuseboardError(
+                f"No breaker of {what!r} (tenant {tenant!r}) is known under {connection.prefix!r}: it has never "
+                "tripped, or the name is another one. `fuseboard breakers list` shows them all."
+            )
+        acks = {c.breaker_id: read_acks(reader, connection, c) for c in chosen}
+    _show(chosen, acks, as_json, connection)
+
+
+def _show(
+    chosen: Sequence[BreakerCommand],
+    acks: dict[str, tuple[int, list[EnforcementAck]]],
+    as_json: bool,
+    connection: Connection,
+) -> None:
+    """Print the breakers chosen."""
+    from fuseboard_streams.cli.render.breakers import breaker_words
+    from fuseboard_streams.cli.settings_words import settings_in_force
+
+    settings = settings_in_force(connection)
+    if as_json:
+        from fuseboard_schemas.jsonform import to_json
+
+        out: list[dict[str, Any]] = [
+            {
+                **to_json(c),
+                "shard": acks[c.breaker_id][0],
+                "acks": [to_json(ack) for ack in acks[c.breaker_id][1]],
+                "settings": None if settings is None else dict(settings.pairs),
+            }
+            for c in chosen
+        ]
+        click.echo(json.dumps(out[0] if len(out) == 1 else out, ensure_ascii=False))
+        return
+    colours = paint()
+    for i, c in enumerate(chosen):
+        shard, known = acks[c.breaker_id]
+        last = settings if i == len(chosen) - 1 else None
+        click.echo(("\n" if i else "") + "\n".join(breaker_words(c, known, last, _now(), colours, shard)))
+
+
+def latest_commands(reader: Reader, connection: Connection) -> dict[str, BreakerCommand]:
+    """Return the newest committed command of every breaker, by id."""
+    from fuseboard_streams.cli import decode
+
+    newest: dict[bytes | None, bytes | None] = {}
+    for message in reader.all_of(connection.prefix + "breaker-commands"):
+        newest[message.key()] = message.value()
+    decoder = decode.TopicDecoder("BreakerCommand", connection)
+    commands = {}
+    for value in newest.values():
+        record = decoder.decode(value)
+        if not isinstance(record, decode.Tombstone | decode.Undecodable):
+            commands[record.breaker_id] = record
+    return commands
+
+
+def choose(commands: Sequence[BreakerCommand], target: str, tool: str | None, tenant: str) -> list[BreakerCommand]:
+    """Return the breakers that a target on the command line means: by id, or by actor and perhaps tool."""
+    by_id = [c for c in commands if c.breaker_id == target]
+    if by_id and tool is None:
+        return by_id
+    mine = [c for c in commands if c.tenant == tenant and c.actor == target and (tool is None or c.tool == tool)]
+    return sorted(mine, key=lambda c: c.breaker_id)
+
+
+def read_acks(reader: Reader, connection: Connection, breaker: BreakerCommand) -> tuple[int, list[EnforcementAck]]:
+    """Return a breaker's shard and what enforcers have said about it since a minute before it left its last state.
+
+    Acknowledgements lie in the breaker's home partition; only those that can name its present episode are read.
+    """
+    from fuseboard_schemas.keys import home_partition
+    from fuseboard_streams.cli.decode import TopicDecoder
+
+    topic = connection.prefix + "enforcement-acks"
+    count = len(reader.partitions(topic))
+    shard = home_partition(breaker.scope, breaker.tenant, breaker.actor, breaker.tool, count)
+    starts = reader.offsets_at(topic, [shard], min(breaker.since, breaker.ts) - _MINUTE_US)
+    records = TopicDecoder("EnforcementAck", connection).records(reader.to_end(topic, starts))
+    return shard, [ack for ack in records if ack.breaker_id == breaker.breaker_id]
+
+
+def _now() -> int:
+    """Return the wall clock in µs since the epoch."""
+    return time.time_ns() // 1_000

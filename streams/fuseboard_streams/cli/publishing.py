@@ -1,0 +1,234 @@
+"""From the lines of a JSONL file to Kafka messages: identity, time shift, partition. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from fuseboard_schemas.jsonform import JsonFormError, from_json
+
+from fuseboard.envelope import TOPIC_OF, Enveloper, headers
+from fuseboard.transport import Message
+from fuseboard_schemas import catalogue
+from fuseboard_schemas.codec import EncodeError, Encoder
+from fuseboard_schemas.errors import ConfigurationError
+from fuseboard_schemas.keys import (
+    KeyFormatError,
+    actor_key,
+    breaker_id,
+    home_partition,
+    parse_breaker_id,
+    partition_for,
+)
+from fuseboard_schemas.records import EnforcementAck, Override, Signal
+from fuseboard_schemas.topics import Topic, TopicNames, by_name, for_record
+from fuseboard_streams.records_io import Line, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PUBLISHABLE: Final = (*(kind.__name__ for kind in TOPIC_OF), "Signal", "Override")
+"""Records that anyone may publish; the others are written by workers only."""
+
+_TYPE_PREFIX: Final = f"{catalogue.NAMESPACE}."
+_OURS: Final = ("record", "type", "kafka")
+"""Fields of a line that are not the record's: its kind (either name), and where ``tap`` found it."""
+
+
+def find_record(name: str) -> str:
+    """Return the record that a name means: ``ToolCall``, ``tool-calls`` or ``fuseboard.v1.ToolCall``.
+
+    Raises:
+        ConfigurationError: There is no such record, or only workers may write it.
+    """
+    topic = by_name(name.replace("_", "-"))
+    record = topic.record if topic is not None else name.removeprefix(_TYPE_PREFIX)
+    if record in PUBLISHABLE:
+        return record
+    if record in catalogue.record_names():
+        raise ConfigurationError(f"{record} is written by workers only. What can be published: {_choices()}.")
+    raise ConfigurationError(f"{name!r} is no record. What can be published: {_choices()}.")
+
+
+def _choices() -> str:
+    """Return the topics of the publishable records, for messages."""
+    return ", ".join(for_record(name).name for name in PUBLISHABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A record that is ready to be sent, and the line it came from."""
+
+    line: Line
+    record: Any
+    topic: Topic
+    file_ts: int
+    """The event time in the file, before any shift: what the pace goes by."""
+
+
+class Assembler:
+    """Makes records of lines: finds their kind, gives them an identity, shifts their time.
+
+    Args:
+        source: The file's name, for messages.
+        record: The kind of every line; ``None`` reads it from the field ``record`` or ``type`` of each.
+        client_id: Identity of this run, 64 random bits, signed.
+        keep_ids: Leave client ids and sequence numbers as they are in the file.
+    """
+
+    def __init__(self, source: str, record: str | None, client_id: int, *, keep_ids: bool = False) -> None:
+        self._source = source
+        self._record = record
+        self._client_id = client_id
+        self._keep_ids = keep_ids
+        self._seqs: dict[tuple[str, str | None, str], int] = {}
+
+    def prepare(self, line: Line, shift: Callable[[int], int] = lambda ts: ts) -> Prepared | Problem:
+        """Return the record of a line, or what is wrong with it.
+
+        Args:
+            line: What was read.
+            shift: The event time to use instead of the one in the file (both µs since the epoch).
+        """
+        try:
+            name = self._kind(line.value)
+            original = from_json(name, self._fields(line))
+            record = dataclasses.replace(original, ts=shift(original.ts))
+        except ConfigurationError as error:
+            return self._problem(line, "record", "no kind of record to publish", str(error))
+        except JsonFormError as error:
+            return self._problem(line, error.field, error.found, error.expected)
+        except (ValueError, OverflowError, TypeError) as error:
+            return self._problem(line, None, str(error), "a record in its JSON form")
+        if not self._keep_ids:
+            record = self._identified(record, name)
+        return Prepared(line, record, for_record(name), original.ts)
+
+    def _kind(self, value: Mapping[str, Any]) -> str:
+        """Return the kind of record on a line."""
+        given = value.get("record", value.get("type"))
+        if given is None:
+            if self._record is None:
+                raise ConfigurationError(
+                    f'"record": "tool-calls" (or another of {_choices()}) on the line, or --record for all lines'
+                )
+            return self._record
+        name = find_record(str(given))
+        if self._record is not None and name != self._record:
+            raise ConfigurationError(f"{self._record}, as --record says, not {name}")
+        return name
+
+    def _fields(self, line: Line) -> dict[str, Any]:
+        """Return the record's own fields, with an event id if there is none."""
+        fields = {name: value for name, value in line.value.items() if name not in _OURS}
+        # Unique because the client is: one id per line and run.
+        fields.setdefault("event_id", f"{self._client_id & 0xFFFF_FFFF_FFFF_FFFF:016x}-{line.number}")
+        return fields
+
+    def _identified(self, record: Any, name: str) -> Any:  # noqa: ANN401 - any publishable record
+        """Return the record with this run's client id and the next sequence number of its actor."""
+        counter = (record.tenant, record.actor, name)
+        if isinstance(record, EnforcementAck):
+            # Acknowledgements are counted per client, whatever actor they are about.
+            counter = ("", "", name)
+        seq = self._seqs.get(counter, -1) + 1
+        self._seqs[counter] = seq
+        return dataclasses.replace(record, client_id=self._client_id, seq=seq)
+
+    def _problem(self, line: Line, field: str | None, found: str, expected: str) -> Problem:
+        """Return a problem of this file."""
+        return Problem(self._source, line.number, field, found, expected)
+
+
+class Addresser:
+    """Makes Kafka messages of records: value, headers, key, and always an explicit partition.
+
+    Args:
+        names: The topics' full names.
+        partitions: Full topic name to its number of partitions.
+    """
+
+    def __init__(self, names: TopicNames, partitions: Callable[[str], int]) -> None:
+        self._names = names
+        self._partitions = partitions
+        self._enveloper = Enveloper(names, Encoder)
+        self._encoders = {"Signal": Encoder("Signal"), "Override": Encoder("Override")}
+
+    def address(self, prepared: Prepared) -> Message:
+        """Return the message of a record.
+
+        Raises:
+            EncodeError: A value does not fit the schema.
+            KeyFormatError: The record names no target, so there is no partition for it.
+        """
+        record, topic = prepared.record, self._names.of(prepared.topic)
+        count = self._partitions(topic)
+        if isinstance(record, Signal | Override):
+            return self._about_target(record, topic, count)
+        if isinstance(record, EnforcementAck):
+            target = parse_breaker_id(record.breaker_id)
+            home = home_partition(target.scope, target.tenant, target.actor, target.tool, count)
+            return self._enveloper.wrap(record, home)
+        return self._enveloper.wrap(record, partition_for(actor_key(record.tenant, record.actor), count))
+
+    def _about_target(self, record: Signal | Override, topic: str, count: int) -> Message:
+        """Return the message of a record about a breaker's target: it goes to the target's home."""
+        kind = type(record).__name__
+        key = breaker_id(record.scope, record.tenant, record.actor, record.tool, record.trace_id)
+        home = home_partition(record.scope, record.tenant, record.actor, record.tool, count)
+        event, origin = (
+            (record.signal_id, record.source) if isinstance(record, Signal) else (record.override_id, record.person)
+        )
+        head = headers(kind, event, f"/fuseboard/{origin}", record.ts)
+        return Message(topic, home, key.encode(), self._encoders[kind].encode(record), head)
+
+
+ADDRESS_ERRORS: Final = (EncodeError, KeyFormatError, ValueError, OverflowError, OSError)
+"""What `Addresser.address` raises for a record that cannot be a message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebase:
+    """Moves event times so that the file's first or last event happens now; gaps shrink with the speed.
+
+    Args:
+        anchor: Which event is to happen now.
+        first: Smallest time in the file, µs since the epoch.
+        last: Largest time in the file.
+        now: Wall clock at the start.
+        speed: Multiple of event time; ``None`` is as fast as possible.
+    """
+
+    anchor: Literal["first", "last"]
+    first: int
+    last: int
+    now: int
+    speed: float | None
+
+    def __call__(self, ts: int) -> int:
+        """Return the shifted time."""
+        if self.anchor == "last":
+            return ts - self.last + self.now
+        # A faster replay must not run ahead of the clock: the worker would set such times back to their arrival.
+        return self.now + round((ts - self.first) / (self.speed or 1.0))
+
+
+@dataclass(slots=True)
+class Pacer:
+    """Says how long to wait before an event, so that event time passes at a multiple of real time.
+
+    Args:
+        speed: Multiple of event time.
+    """
+
+    speed: float
+    _first: int | None = None
+    _began: float = 0.0
+
+    def wait_s(self, ts: int, now: float) -> float:
+        """Return the seconds to wait before sending the event of time ``ts`` (µs), given a monotonic clock."""
+        if self._first is None:
+            self._first, self._began = ts, now
+        due = self._began + (ts - self._first) / 1_000_000 / self.speed
+        return max(0.0, due - now)
