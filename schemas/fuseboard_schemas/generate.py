@@ -40,6 +40,55 @@ RECORDS = Path(__file__).parent / "records"
 BANNER = "# Generated from avsc/*.avsc by `python -m fuseboard_schemas.generate`; do not edit."
 PYTHON_TYPES = {"string": "str", "long": "int", "int": "int", "double": "float", "boolean": "bool", "bytes": "bytes"}
 WIDTH = 120
+CLASS = re.compile(r"^class (\w+)", re.MULTILINE)
+PACKAGE = '''"""The records as frozen dataclasses.
+
+Times are integer microseconds since 1970-01-01 UTC, money is integer micro-dollars. The modules are loaded at the first
+use of one of their names: making all classes takes longer than an agent process should wait at its start.
+"""
+
+{banner}
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+{imports}
+    Record: TypeAlias = (
+        {union}
+    )
+    """Any record that is the value of a topic."""
+    RECORDS: dict[str, type[Record]]
+    """Record name to class."""
+
+_HOMES = {{
+{homes}
+}}
+_RECORDS = (
+{records}
+)
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    if name in _HOMES:
+        value = getattr(import_module(f"{{__name__}}.{{_HOMES[name]}}"), name)
+    elif name == "RECORDS":
+        value = {{record: __getattr__(record) for record in _RECORDS}}
+    elif name == "Record":
+        value = __getattr__(_RECORDS[0])
+        for record in _RECORDS[1:]:
+            value |= __getattr__(record)
+    else:
+        raise AttributeError(f"module {{__name__!r}} has no attribute {{name!r}}")
+    globals()[name] = value
+    return value
+
+
+__all__ = [
+{exported}
+]
+'''
 
 
 class GenerationError(FuseboardError):
@@ -135,29 +184,19 @@ class Generator:
         )
 
     def _package(self, sources: dict[str, str]) -> str:
-        imports, exported = [], []
-        for file in sorted(sources):
-            names = sorted(
-                line.split()[1].split("(")[0].rstrip(":")
-                for line in sources[file].splitlines()
-                if line.startswith("class ")
-            )
-            exported += names
-            listing = "".join(f"    {name},\n" for name in names)
-            imports.append(f"from fuseboard_schemas.records.{file[:-3]} import (\n{listing})")
+        homes = {name: file[:-3] for file in sorted(sources) for name in CLASS.findall(sources[file])}
+        imports = []
+        for module in sorted(set(homes.values())):
+            names = "".join(f"        {name},\n" for name in sorted(homes) if homes[name] == module)
+            imports.append(f"    from fuseboard_schemas.records.{module} import (\n{names}    )\n")
         records = [name for _, names in MODULES.values() for name in names]
-        table = "\n".join(f'    "{name}": {name},' for name in records)
-        union = "\n    | ".join(records)
-        every = "\n".join(f'    "{name}",' for name in sorted([*exported, "RECORDS", "Record"], key=_isort_key))
-        return (
-            '"""The records as frozen dataclasses.\n\n'
-            'Times are integer microseconds since 1970-01-01 UTC, money is integer micro-dollars.\n"""\n\n'
-            f"{BANNER}\nfrom typing import TypeAlias\n\n" + "\n".join(imports) + "\n\n"
-            f"Record: TypeAlias = (\n    {union}\n)\n"
-            '"""Any record that is the value of a topic."""\n\n'
-            f"RECORDS: dict[str, type[Record]] = {{\n{table}\n}}\n"
-            '"""Record name to class."""\n\n'
-            f"__all__ = [\n{every}\n]\n"
+        return PACKAGE.format(
+            banner=BANNER,
+            imports="".join(imports),
+            union="\n        | ".join(records),
+            homes="\n".join(f'    "{name}": "{homes[name]}",' for name in sorted(homes)),
+            records="\n".join(f'    "{name}",' for name in records),
+            exported="\n".join(f'    "{name}",' for name in sorted([*homes, "RECORDS", "Record"], key=_isort_key)),
         )
 
 
