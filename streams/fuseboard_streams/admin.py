@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
     NewTopic,
+    OffsetSpec,
     ResourceType,
 )
 
@@ -94,7 +95,7 @@ class Admin:
         UnreachableError: no broker answers in time.
     """
 
-    def __init__(self, settings: Mapping[str, Any], timeout_s: float = 10.0) -> None:
+    def __init__(self, settings: Mapping[str, Any], timeout_s: float = 5.0) -> None:
         self.settings = dict(settings)
         self._errors = BrokerErrors()
         try:
@@ -230,7 +231,7 @@ def apply(
     missing = _missing(names, changes)
     count = partitions or common_partitions(found) or DEFAULT_PARTITIONS
     _create(admin, names, missing, count, replication)
-    wait_until_led(admin, [names.of(topic) for topic in missing])
+    wait_until_usable(admin, [names.of(topic) for topic in missing])
     altered = [change for change in changes if change.kind is ChangeKind.CONFIG] if alter else []
     _alter(admin, altered)
     left = _left(admin, names, count, {change.topic for change in altered}) if changes else []
@@ -327,29 +328,42 @@ def _create(
                 raise admin.explain(error, f"while creating {name}") from error
 
 
-def wait_until_led(admin: Admin, topics: Sequence[str]) -> None:
-    """Wait until clients can use the topics: a broker learns of a creation after the controller has confirmed it.
+def wait_until_usable(admin: Admin, topics: Iterable[str]) -> None:
+    """Wait until clients can read and write new topics.
+
+    The controller confirms a creation before the broker has heard of it, and the broker names a leader before that
+    leader has opened its log; a client that comes in between gets errors that look like a missing topic.
 
     Raises:
-        UnreachableError: a partition has no leader after 30 s.
+        UnreachableError: a partition has no working leader after 30 s.
     """
     deadline = time.monotonic() + _REQUEST_S
-    while topics:
-        metadata = admin.metadata().topics
-        topics = [
-            name
-            for name in topics
-            if name not in metadata
-            or not metadata[name].partitions
-            or any(each.leader < 0 for each in metadata[name].partitions.values())
-        ]
-        if topics and time.monotonic() > deadline:
+    waiting = list(topics)
+    while waiting:
+        waiting = _unusable(admin, waiting)
+        if waiting and time.monotonic() > deadline:
             raise UnreachableError(
-                f"Created, but without a leader after {_REQUEST_S:.0f} s: {', '.join(topics)}. The cluster is probably "
-                "short of live brokers: check them and run `fuseboard topics plan`."
+                f"Created, but without a leader after {_REQUEST_S:.0f} s: {', '.join(waiting)}. The cluster is "
+                "probably short of live brokers: check them and run `fuseboard topics plan`."
             )
-        if topics:
+        if waiting:
             time.sleep(_POLL_S)
+
+
+def _unusable(admin: Admin, topics: Sequence[str]) -> list[str]:
+    metadata = admin.metadata().topics
+    partitions = {name: list(metadata[name].partitions) if name in metadata else [] for name in topics}
+    asked = {
+        TopicPartition(name, number): OffsetSpec.latest() for name, numbers in partitions.items() for number in numbers
+    }
+    answers = admin.client.list_offsets(asked, request_timeout=_REQUEST_S) if asked else {}
+    failed = {name for name, numbers in partitions.items() if not numbers}
+    for partition, future in answers.items():
+        try:
+            future.result(_REQUEST_S)
+        except KafkaException:
+            failed.add(partition.topic)
+    return [name for name in topics if name in failed]
 
 
 def _left(admin: Admin, names: TopicNames, partitions: int, altered: set[str]) -> list[Change]:

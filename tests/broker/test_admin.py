@@ -9,7 +9,7 @@ from confluent_kafka.admin import NewTopic
 
 from fuseboard_schemas.errors import ConfigurationError, FuseboardError, UnreachableError
 from fuseboard_schemas.topics import TOPICS, TopicNames
-from fuseboard_streams.admin import Admin, Change, ChangeKind, apply, observe, plan, wait_until_led
+from fuseboard_streams.admin import Admin, Change, ChangeKind, apply, observe, plan, wait_until_usable
 from fuseboard_streams.embedded import free_ports
 from tests.support.brokers import delete_topics
 
@@ -29,7 +29,7 @@ def _connect(broker: str) -> Admin:
 
 def _make(admin: Admin, name: str, partitions: int, config: dict[str, str]) -> None:
     admin.client.create_topics([NewTopic(name, partitions, 1, config=config)], operation_timeout=30)[name].result(30)
-    wait_until_led(admin, [name])
+    wait_until_usable(admin, [name])
 
 
 def test_every_topic_is_planned_then_created_then_as_declared(broker: str, prefix: str) -> None:
