@@ -1,0 +1,267 @@
+"""The background thread that follows breaker commands and heartbeats, and acknowledges what it has applied."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from fuseboard.envelope import RecordEvent
+from fuseboard_schemas.keys import partition_for
+from fuseboard_schemas.records import BreakerCommand, EnforcementAck, Heartbeat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from confluent_kafka import Consumer, Message
+
+    from fuseboard.publisher import Publisher
+    from fuseboard.settings import Settings
+    from fuseboard.view import Applied, View
+    from fuseboard_schemas.codec import Decoder
+    from fuseboard_schemas.topics import TopicNames
+
+log = logging.getLogger("fuseboard.follower")
+
+_POLL_S = 0.1
+_BATCH = 500
+_METADATA_TIMEOUT_S = 1.0
+_RETRY_S = 0.5
+_COMPLAIN_EVERY_S = 60.0
+
+
+class Follower:
+    """Keeps a view up to date from Kafka.
+
+    It assigns itself the home partitions of what the view is interested in: the breaker topic from the beginning, the
+    heartbeats from the end, because a retained heartbeat is no sign of life. Something registered later makes it read
+    its partition again.
+
+    Args:
+        settings: Where Kafka is.
+        topics: Topic names.
+        view: What to keep up to date.
+        publisher: Takes the acknowledgements.
+        clock: Monotonic clock in seconds.
+        wall_us: Wall clock in microseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        topics: TopicNames,
+        view: View,
+        publisher: Publisher,
+        *,
+        clock: Callable[[], float],
+        wall_us: Callable[[], int],
+    ) -> None:
+        self._settings = settings
+        self._commands = topics.breaker_commands
+        self._heartbeats = topics.heartbeats
+        self._view = view
+        self._publisher = publisher
+        self._clock = clock
+        self._wall_us = wall_us
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._consumer: Consumer | None = None
+        self._decoder: Decoder | None = None
+        self._partitions = 0
+        self._placed: frozenset[str] = frozenset()
+        self._listened: frozenset[str] = frozenset()
+        self._reading: dict[int, frozenset[str]] = {}
+        self._catching_up: set[int] = set()
+        self._actors_of: dict[int, frozenset[str]] = {}
+        self._complained_at = float("-inf")
+        self._enforcer = f"sdk/{_version()}"
+
+    def start(self) -> bool:
+        """Start the thread; False when the interpreter is shutting down."""
+        thread = threading.Thread(target=self._run, name="fuseboard-follower", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
+        self._thread = thread
+        return True
+
+    def stop(self) -> None:
+        """Stop the thread and wait for it."""
+        self._stop.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=5.0)
+
+    def abandon(self) -> None:
+        """Forget everything in a forked child."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            from fuseboard.kafka import leak
+
+            leak(consumer)
+
+    # -------------------------------------------------------------- the thread
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                if self._consumer is None:
+                    self._connect()
+                if self._partitions or self._find_partitions():
+                    self._step()
+                else:
+                    self._stop.wait(_RETRY_S)
+            except Exception as error:
+                self._complain("The breaker topic cannot be followed: %s. Trying again.", error)
+                self._stop.wait(_RETRY_S)
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.close()
+
+    def _connect(self) -> None:
+        from confluent_kafka import Consumer
+
+        from fuseboard.kafka import consumer_settings
+        from fuseboard_schemas.codec import Decoder
+
+        self._decoder = Decoder()
+        self._consumer = Consumer(consumer_settings(self._settings, self._publisher.client_id))
+
+    def _find_partitions(self) -> bool:
+        """Ask how many partitions there are, which says where everything has its home."""
+        assert self._consumer is not None
+        found = self._consumer.list_topics(self._commands, timeout=_METADATA_TIMEOUT_S).topics.get(self._commands)
+        if found is None or found.error is not None or not found.partitions:
+            self._complain(
+                "The topic %s does not exist yet: no breaker is known. `fuseboard topics apply` makes it.",
+                self._commands,
+            )
+            return False
+        self._partitions = len(found.partitions)
+        return True
+
+    def _step(self) -> None:
+        assert self._consumer is not None
+        self._place()
+        message = self._consumer.poll(_POLL_S)
+        seen = 0
+        while message is not None:
+            self._take(message)
+            seen += 1
+            message = self._consumer.poll(0) if seen < _BATCH else None
+        if seen:
+            self._view.publish()
+            self._acknowledge(self._view.take_applied())
+
+    def _place(self) -> None:
+        """Assign the home partitions of whatever was registered since the last time."""
+        interests, actors = self._view.interests, self._view.actors
+        if interests == self._placed and actors == self._listened:
+            return
+        from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, TopicPartition
+
+        assert self._consumer is not None
+        for partition in sorted({self._home(key) for key in interests - self._placed}):
+            if partition in self._reading:
+                self._consumer.incremental_unassign([TopicPartition(self._commands, partition)])
+            self._reading[partition] = frozenset(key for key in interests if self._home(key) == partition)
+            self._catching_up.add(partition)
+            self._consumer.incremental_assign([TopicPartition(self._commands, partition, OFFSET_BEGINNING)])
+        for actor in actors - self._listened:
+            partition = self._home(actor)
+            if partition not in self._actors_of:
+                self._consumer.incremental_assign([TopicPartition(self._heartbeats, partition, OFFSET_END)])
+            self._actors_of[partition] = self._actors_of.get(partition, frozenset()) | {actor}
+        self._placed, self._listened = interests, actors
+
+    def _home(self, key: str) -> int:
+        return partition_for(key, self._partitions)
+
+    def _take(self, message: Message) -> None:
+        from confluent_kafka import KafkaError
+
+        topic, partition = message.topic(), message.partition()
+        error = message.error()
+        if error is not None:
+            if error.code() == KafkaError._PARTITION_EOF:
+                if topic == self._commands and partition in self._reading:
+                    self._catching_up.discard(partition)
+                    self._view.reached_end(partition, self._reading[partition])
+                return
+            self._complain("Reading %s: %s.", topic, error.str())
+            return
+        if partition is None:
+            return
+        if topic == self._commands:
+            self._take_command(message, partition)
+        elif (heartbeat := self._decode(message, "Heartbeat")) is not None:
+            assert isinstance(heartbeat, Heartbeat)
+            self._view.heartbeat(self._actors_of.get(partition, frozenset()), heartbeat.lag_s, self._clock())
+
+    def _take_command(self, message: Message, partition: int) -> None:
+        raw_key = message.key()
+        key = raw_key.decode("utf-8", "replace") if isinstance(raw_key, bytes) else ""
+        if message.value() is None:
+            self._view.apply(key, None, partition, catching_up=partition in self._catching_up)
+            return
+        if not self._view.concerns(key):
+            return
+        command = self._decode(message, "BreakerCommand")
+        if command is not None:
+            assert isinstance(command, BreakerCommand)
+            self._view.apply(key, command, partition, catching_up=partition in self._catching_up)
+
+    def _decode(self, message: Message, record: str) -> Any:  # noqa: ANN401 - the class that `record` names
+        from fuseboard_schemas.codec import DecodeError
+
+        assert self._decoder is not None
+        try:
+            return self._decoder.decode(message.value(), record)
+        except DecodeError as error:
+            log.error(
+                "%s, partition %s, offset %s holds no %s: %s It is ignored.",
+                message.topic(),
+                message.partition(),
+                message.offset(),
+                record,
+                error,
+            )
+            return None
+
+    def _acknowledge(self, applied: list[Applied]) -> None:
+        for item in applied:
+            command = item.command
+            self._publisher.submit(
+                RecordEvent(
+                    EnforcementAck(
+                        breaker_id=command.breaker_id,
+                        epoch=command.epoch,
+                        state=command.state,
+                        tenant=command.tenant,
+                        actor=command.actor,
+                        client_id=0,
+                        enforcer=self._enforcer,
+                        ts=self._wall_us(),
+                        command_ts=command.ts,
+                    ),
+                    item.partition,
+                )
+            )
+
+    def _complain(self, message: str, *details: object) -> None:
+        """Log a lasting trouble, but not in every round."""
+        now = time.monotonic()
+        if now - self._complained_at >= _COMPLAIN_EVERY_S:
+            self._complained_at = now
+            log.warning(message, *details)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("fuseboard")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,249 @@
+"""What this process knows about breakers: an immutable snapshot, replaced whenever something changes.
+
+Pure state: the follower feeds it with what it reads from Kafka. Everything here is called from the follower's thread,
+except for :meth:`View.register`, :meth:`View.freshness` and reading :attr:`View.snapshot`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from fuseboard_schemas.keys import KeyFormatError, actor_key, home_key, parse_breaker_id, tenant_key, tool_key
+from fuseboard_schemas.records import (
+    BreakerCommand,
+    BreakerState,
+    Effect,
+    Mode,
+    ModelAccess,
+    RunAccess,
+    Scope,
+    ToolAccess,
+    WriteAccess,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+log = logging.getLogger("fuseboard.view")
+
+_HOLDING = frozenset({BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.FORCED_OPEN})
+_ACTOR_SCOPES = frozenset({Scope.ACTOR, Scope.ACTOR_TOOL, Scope.SESSION})
+NEVER = float("-inf")
+
+
+class Freshness:
+    """Until when, by the monotonic clock, the control plane counts as alive for one actor."""
+
+    __slots__ = ("until",)
+
+    def __init__(self) -> None:
+        self.until = NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """An enforced breaker that is not closed."""
+
+    command: BreakerCommand
+    stops_everything: bool
+    stops_tool: bool
+    writes: WriteAccess
+    fast_model_only: bool
+    half_open: bool
+
+    @classmethod
+    def of(cls, command: BreakerCommand) -> Breaker | None:
+        """The breaker to enforce, or None when the command holds nothing back."""
+        if command.mode is not Mode.ENFORCE or command.state not in _HOLDING:
+            return None
+        return cls(
+            command=command,
+            stops_everything=command.run is RunAccess.HALT,
+            # An actor's or a tenant's breaker names no tool: switched off there means all of them.
+            stops_tool=command.tool_access is ToolAccess.OFF,
+            writes=command.writes,
+            fast_model_only=command.model is ModelAccess.FAST_ONLY,
+            half_open=command.state is BreakerState.HALF_OPEN,
+        )
+
+    def refuses(self, effect: Effect) -> bool:
+        """Whether a call with this effect is held back, be it for approval or altogether."""
+        if self.stops_everything or self.stops_tool:
+            return True
+        return self.writes is not WriteAccess.FREE and effect is not Effect.READ
+
+    def wants_approval(self, effect: Effect) -> bool:
+        """Whether an approval would be enough for a call with this effect."""
+        return (
+            not self.stops_everything
+            and not self.stops_tool
+            and self.writes is WriteAccess.APPROVAL
+            and effect is not Effect.READ
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything the gate decides from, at one moment.
+
+    Attributes:
+        breakers: Enforced breakers that are not closed, by id.
+        actors_with_sessions: Keys of actors that have a breaker on a single session.
+        covered: Home keys (``tenant/actor``, ``tenant/tool``, ``tenant``) whose partition has been read to its end
+            since they were registered.
+    """
+
+    breakers: Mapping[str, Breaker] = field(default_factory=lambda: MappingProxyType({}))
+    actors_with_sessions: frozenset[str] = frozenset()
+    covered: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A command that is in force from now on and is to be acknowledged."""
+
+    command: BreakerCommand
+    partition: int
+
+
+class View:
+    """Collects commands and heartbeats into snapshots.
+
+    Args:
+        stale_after_s: Seconds without a heartbeat, or of a shard's lag, beyond which the control plane is stale.
+    """
+
+    def __init__(self, stale_after_s: float) -> None:
+        self.snapshot = Snapshot()
+        self._stale_after = stale_after_s
+        self._interests: frozenset[str] = frozenset()
+        self._lock = threading.Lock()
+        self._freshness: dict[str, Freshness] = {}
+        self._commands: dict[str, BreakerCommand] = {}
+        self._epochs: dict[str, int] = {}
+        self._unacknowledged: dict[str, Applied] = {}
+        self._acknowledge: list[Applied] = []
+        self._dirty = False
+
+    # -------------------------------------------------- from the agent's threads
+
+    @property
+    def interests(self) -> frozenset[str]:
+        """Home keys of everything registered so far."""
+        return self._interests
+
+    def register(self, tenant: str, actor: str, tool: str | None) -> bool:
+        """Take an interest in an actor and a tool; True when something was new."""
+        wanted = {tenant_key(tenant), actor_key(tenant, actor)}
+        if tool is not None:
+            wanted.add(tool_key(tenant, tool))
+        with self._lock:
+            if wanted <= self._interests:
+                return False
+            self._interests |= wanted
+            return True
+
+    def freshness(self, tenant: str, actor: str) -> Freshness:
+        """The life sign of the shard that decides about an actor; the same object for ever."""
+        with self._lock:
+            return self._freshness.setdefault(actor_key(tenant, actor), Freshness())
+
+    # ------------------------------------------------- from the follower's thread
+
+    def apply(self, key: str, command: BreakerCommand | None, partition: int, *, catching_up: bool) -> None:
+        """Take in one record of the breaker topic; visible to the gate after :meth:`publish`.
+
+        Args:
+            key: The breaker id that is the record's key.
+            command: The record, None for a tombstone.
+            partition: Where it was read, which is the breaker's home.
+            catching_up: Whether the partition has not been read to its end yet: then a command may be superseded by
+                the next, and only the last is acknowledged, by :meth:`reached_end`.
+        """
+        if not self.concerns(key):
+            return
+        if command is None:
+            if self._commands.pop(key, None) is not None:
+                self._dirty = True
+            self._unacknowledged.pop(key, None)
+            return
+        if command.epoch <= self._epochs.get(key, -1):
+            return
+        self._epochs[key] = command.epoch
+        self._commands[key] = command
+        self._dirty = True
+        if catching_up:
+            self._unacknowledged[key] = Applied(command, partition)
+        else:
+            self._acknowledge.append(Applied(command, partition))
+
+    def reached_end(self, partition: int, keys: frozenset[str]) -> None:
+        """A partition of the breaker topic was read to its end while ``keys`` were registered."""
+        done = [key for key, applied in self._unacknowledged.items() if applied.partition == partition]
+        self._acknowledge += [self._unacknowledged.pop(key) for key in done]
+        if not keys <= self.snapshot.covered:
+            self.publish(covered=self.snapshot.covered | keys)
+
+    def publish(self, covered: frozenset[str] | None = None) -> None:
+        """Replace the snapshot by one with everything applied so far."""
+        if not self._dirty and covered is None:
+            return
+        breakers = {key: breaker for key, command in self._commands.items() if (breaker := Breaker.of(command))}
+        sessions = frozenset(
+            actor_key(breaker.command.tenant, breaker.command.actor or "")
+            for breaker in breakers.values()
+            if breaker.command.scope is Scope.SESSION
+        )
+        self._dirty = False
+        self.snapshot = Snapshot(
+            MappingProxyType(breakers), sessions, self.snapshot.covered if covered is None else covered
+        )
+
+    def take_applied(self) -> list[Applied]:
+        """Commands that took effect with the last :meth:`publish` and were not acknowledged yet, in order."""
+        taken, self._acknowledge = self._acknowledge, []
+        return taken
+
+    def heartbeat(self, actors: frozenset[str], lag_s: float, now: float) -> None:
+        """A shard's sign of life, read just now.
+
+        Args:
+            actors: Keys of the actors whose home the shard is.
+            lag_s: How far the shard is behind, in seconds.
+            now: The monotonic clock, in seconds.
+        """
+        until = now + self._stale_after if lag_s < self._stale_after else now
+        with self._lock:
+            for actor in actors:
+                self._freshness.setdefault(actor, Freshness()).until = until
+
+    @property
+    def actors(self) -> frozenset[str]:
+        """Keys of the actors whose freshness somebody asks for."""
+        with self._lock:
+            return frozenset(self._freshness)
+
+    def after_fork(self) -> None:
+        """Start anew in a forked child: nothing is known until the child has read for itself."""
+        self._lock = threading.Lock()
+        self.snapshot = Snapshot()
+        for fresh in self._freshness.values():
+            fresh.until = NEVER
+        self._commands = {}
+        self._epochs = {}
+        self._unacknowledged = {}
+        self._acknowledge = []
+        self._dirty = False
+
+    def concerns(self, key: str) -> bool:
+        """Whether a breaker id is about something registered."""
+        try:
+            target = parse_breaker_id(key)
+            return home_key(target.scope, target.tenant, target.actor, target.tool) in self._interests
+        except KeyFormatError:
+            log.warning("The breaker topic holds the key %r, which is no breaker id; it is ignored.", key)
+            return False
