@@ -55,7 +55,7 @@ class Encoder:
         Raises:
             CatalogueError: There is no such record.
         """
-        self._class = _class_of(record_name)
+        self._class = class_of(record_name)
         self.record_name = record_name
         self.schema_id = catalogue.packaged_id(record_name) if schema_id is None else schema_id
         self._header = wire.header(self.schema_id)
@@ -120,7 +120,7 @@ class Decoder:
             DecodeError: The bytes are not such a record.
             UnreachableError: The schema registry could not be asked about the schema.
         """
-        return build(_class_of(expect), decode_fields(value, expect, self._resolver))
+        return build(class_of(expect), decode_fields(value, expect, self._resolver))
 
 
 def decode_fields(value: bytes | None, expect: str, resolver: Resolver) -> dict[str, Any]:
@@ -243,8 +243,14 @@ def describe(avro: object) -> str:
     return words.get(str(avro), str(avro))
 
 
-def _class_of(record_name: str) -> type[Any]:
-    catalogue.schema(record_name)
+def class_of(record_name: str) -> type[Any]:
+    """The class of a record, or of a record nested in one.
+
+    Raises:
+        CatalogueError: There is no such record.
+    """
+    if record_name not in records.__all__:
+        catalogue.schema(record_name)
     cls: type[Any] = getattr(records, record_name)
     return cls
 
