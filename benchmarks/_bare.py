@@ -1,26 +1,25 @@
-"""The limit: a bare consume loop, with the worker's consumer settings and batch, that looks at every record.
+"""The limit: a bare consume loop with the worker's own consumer and batch, that looks at every record.
 
-Run as `python -m benchmarks._bare BOOTSTRAP TOPIC GROUP [CONSUMER_SETTINGS_JSON]`; it ends on SIGTERM.
+Run as `python -m benchmarks._bare BOOTSTRAP TOPIC GROUP`; it ends on SIGTERM.
 """
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
+import time
 from types import FrameType
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from fuseboard_streams.worker.clients import Clients
+from fuseboard_streams.worker.settings import WorkerSettings
 
-BATCH = 20_000
-"""Records per call of consume, as in the worker."""
-
-WAIT_S = 0.05
-"""Longest wait of one call, as in the worker."""
+COMMIT_INTERVAL_S = 0.1
+"""Its commits are how its progress is measured, as every contender's is."""
 
 
-def run(bootstrap: str, topic: str, group: str, settings: dict[str, str]) -> None:
-    """Consume until asked to stop, touching the value and its length of every record."""
+def run(bootstrap: str, topic: str, group: str) -> None:
+    """Consume until asked to stop, touching the value of every record and its length."""
     stopping = False
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -28,29 +27,33 @@ def run(bootstrap: str, topic: str, group: str, settings: dict[str, str]) -> Non
         stopping = True
 
     signal.signal(signal.SIGTERM, stop)
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": group,
-            "auto.offset.reset": "earliest",
-            # Its commits are how its progress is measured, as every contender's is; the client makes them aside.
-            "enable.auto.commit": True,
-            "auto.commit.interval.ms": 100,
-            **settings,
-        }
-    )
-    consumer.subscribe([topic])
-    seen = 0
+    settings = WorkerSettings(bootstrap=bootstrap, group=group)
+    consumer = Clients(settings).consumer()
+    consumer.subscribe([topic], on_assign=_from_the_start)
+    seen, committed_at = 0, time.monotonic()
     while not stopping:
-        for message in consumer.consume(BATCH, WAIT_S):
+        for message in consumer.consume(settings.catch_up_records, settings.idle_wait_ms / 1e3):
             error = message.error()
-            if error is not None:
+            if error is None:
+                seen += len(message.value())
+            elif error.code() != KafkaError._PARTITION_EOF:
                 raise KafkaException(error)
-            value = message.value()
-            seen += len(value) if value is not None else 0
+        if time.monotonic() - committed_at >= COMMIT_INTERVAL_S:
+            committed_at = time.monotonic()
+            _commit(consumer)
     consumer.close()
     print(f"{seen} bytes")
 
 
+def _from_the_start(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    consumer.assign([TopicPartition(each.topic, each.partition, OFFSET_BEGINNING) for each in partitions])
+
+
+def _commit(consumer: Consumer) -> None:
+    reached = [each for each in consumer.position(consumer.assignment()) if each.offset >= 0]
+    if reached:
+        consumer.commit(offsets=reached, asynchronous=True)
+
+
 if __name__ == "__main__":
-    run(*sys.argv[1:4], json.loads(sys.argv[4]) if len(sys.argv) > 4 else {})
+    run(*sys.argv[1:4])

@@ -19,6 +19,11 @@ from fuseboard_schemas.keys import actor_key, partition_for
 from benchmarks._events import ERROR_TYPES, OUTCOMES, Events, Identities, Int64s, Workload, identities
 
 Pieces = Iterable[bytes]
+_FIXED_HEADERS = (
+    ("ce_type", b"fuseboard.v1.ToolCall"),
+    ("ce_specversion", b"1.0"),
+    ("content-type", b"application/avro"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +67,7 @@ class MessageEncoder:
         self._outcomes = [_symbol(schema, "outcome", outcome) for outcome in OUTCOMES]
         self._denied_by = _symbol(schema, "denied_by", "NONE")
         self._errors = [b"\x00" if name is None else b"\x02" + _string(name) for name in ERROR_TYPES]
-        self._sources = [f"fuseboard://{key.decode()}".encode() for key in self._keys]
-        self._fixed_headers = (
-            ("ce_specversion", b"1.0"),
-            ("ce_type", b"fuseboard.v1.ToolCall"),
-            ("content-type", b"application/avro"),
-        )
+        self._sources = [("ce_source", b"/fuseboard/" + key) for key in self._keys]
         self._header = b"\x00" + catalogue.packaged_id("ToolCall").to_bytes(4, "big")
 
     def encode(self, events: Events) -> Messages:
@@ -116,16 +116,18 @@ class MessageEncoder:
         }
 
     def _headers(self, events: Events, ids: Identities) -> list[list[tuple[str, bytes]]]:
-        fixed = self._fixed_headers
+        kind, version, content = _FIXED_HEADERS
         sources = map(self._sources.__getitem__, events.actor.tolist())
         times = np.datetime_as_string(events.ts.astype("M8[us]"), timezone="UTC").tolist()
         rows = zip(ids.event, sources, times, ids.trace, ids.span, strict=True)
         return [
             [
                 ("ce_id", event.encode()),
-                ("ce_source", source),
-                *fixed,
+                kind,
+                source,
+                version,
                 ("ce_time", time.encode()),
+                content,
                 ("traceparent", f"00-{trace}-{span}-01".encode()),
             ]
             for event, source, time, trace, span in rows

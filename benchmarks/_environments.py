@@ -15,7 +15,7 @@ from benchmarks._processes import ProcessFailed
 
 PEERS = ROOT / "benchmarks" / "peers"
 
-FAUST = ("faust-streaming==0.15.3", "fastavro==1.13.1")
+FAUST = ("faust-streaming==0.15.3", "aiokafka[lz4]==0.14.0", "fastavro==1.13.1")
 """What the Faust peer runs on."""
 
 QUIX = ("quixstreams==3.28.1", "fastavro==1.13.1")

@@ -142,14 +142,6 @@ class Cluster:
             here = set(self.admin.list_topics(timeout=30).topics)
             _still_before(deadline, f"the topics {', '.join(doomed)} are still there")
 
-    def delete_group(self, group: str) -> None:
-        """Forget a group without members; one that does not exist is fine."""
-        try:
-            self.admin.delete_consumer_groups([group])[group].result()
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
-                raise
-
     def topics_starting(self, prefix: str) -> list[str]:
         """The names of the topics that start with `prefix`."""
         return [name for name in self.admin.list_topics(timeout=30).topics if name.startswith(prefix)]
