@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
@@ -24,6 +23,8 @@ class ArgumentHasher:
     """
 
     def __init__(self, key: str | None) -> None:
+        import hashlib
+
         secret = os.urandom(32) if key is None else hashlib.blake2b(key.encode(), digest_size=32).digest()
         self._keyed = hashlib.blake2b(key=secret, digest_size=16)
 

@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fuseboard.publisher import Entry
 from fuseboard.spool import SUPPORTED, Position, Spool, leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fuseboard.transport import Message
-
 log = logging.getLogger("fuseboard.spool")
 
 _SCAN_EVERY_S = 30.0
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """A message on its way, kept until the broker has confirmed it.
-
-    Attributes:
-        message: What is sent.
-        done: Confirmed, or refused for good.
-        position: Its place in ``spool``, None while it is in memory only.
-        spool: The spool that has it.
-        leftover: Whether it comes from a process that died.
-    """
-
-    message: Message
-    done: bool = False
-    position: Position | None = None
-    spool: Spool | None = None
-    leftover: bool = False
 
 
 class Backlog:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import random
+import os
 import re
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import random
+
     from fuseboard.tasks import TaskTotals
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -60,12 +62,14 @@ class Ids:
     """
 
     def __init__(self, source: random.Random | None = None) -> None:
-        self._source = source or random.Random(random.SystemRandom().getrandbits(256))  # noqa: S311
+        import random
+
+        self._source = source or random.Random(os.urandom(32))  # noqa: S311 - unique, not secret
         self.bits = self._source.getrandbits
 
     def reseed(self) -> None:
         """Break with the parent's sequence in a forked child."""
-        self._source.seed(random.SystemRandom().getrandbits(256))
+        self._source.seed(os.urandom(32))
 
     def trace_id(self) -> str:
         """A new W3C trace id; never all zeros."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from fuseboard.transport import BY_KEY, Message
@@ -172,4 +172,4 @@ def _with_source(
 def rfc3339(ts: int) -> str:
     """Microseconds since 1970 as RFC 3339 with six decimals, in UTC."""
     seconds, micros = divmod(ts, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{micros:06d}Z"
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{micros:06d}Z"

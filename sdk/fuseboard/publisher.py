@@ -19,14 +19,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fuseboard.backlog import Backlog, Entry
-from fuseboard.transport import Message, Verdict
+from fuseboard.transport import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fuseboard.backlog import Backlog
     from fuseboard.envelope import Counter, Enveloper, Event
-    from fuseboard.transport import Transport
+    from fuseboard.spool import Position, Spool
+    from fuseboard.transport import Message, Transport
 
 log = logging.getLogger("fuseboard.publisher")
 
@@ -36,6 +37,25 @@ _RETRY_MOST_S = 10.0
 _BUSY_POLL_S = 0.005
 _IDLE_POLL_S = 0.1
 _IDLE_S = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A message on its way, kept until the broker has confirmed it.
+
+    Attributes:
+        message: What is sent.
+        done: Confirmed, or refused for good.
+        position: Its place in ``spool``, None while it is in memory only.
+        spool: The spool that has it.
+        leftover: Whether it comes from a process that died.
+    """
+
+    message: Message
+    done: bool = False
+    position: Position | None = None
+    spool: Spool | None = None
+    leftover: bool = False
 
 
 @dataclass(slots=True)

@@ -10,7 +10,6 @@ import time
 from typing import TYPE_CHECKING
 
 from fuseboard.arguments import ArgumentHasher
-from fuseboard.backlog import Backlog
 from fuseboard.context import Ids
 from fuseboard.envelope import Enveloper, RecordEvent
 from fuseboard.gate import Gate, OnStale, Slot
@@ -22,6 +21,7 @@ from fuseboard_schemas.topics import TopicNames
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fuseboard.backlog import Backlog
     from fuseboard.calls import Call
     from fuseboard.envelope import ActorRecord
     from fuseboard.follower import Follower
@@ -190,6 +190,8 @@ class Runtime:
             follower.abandon()  # A child that never calls a tool gets no thread: the next decision starts it.
 
     def _backlog(self) -> Backlog:
+        from fuseboard.backlog import Backlog
+
         settings = self.settings
         client = self.publisher.client_id & 0xFFFF_FFFF_FFFF_FFFF
         return Backlog(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fuseboard.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ENV_PREFIX = "FUSEBOARD_"
 KAFKA_ENV_PREFIX = "FUSEBOARD_KAFKA__"
@@ -112,6 +112,9 @@ class Settings:
         """The directory for spools of this address and prefix; None when there is to be no spool."""
         if self.spool_dir == "":
             return None
+        import hashlib
+        from pathlib import Path
+
         servers = ",".join(sorted(server.strip() for server in self.bootstrap.split(",")))
         cluster = hashlib.sha256(f"{servers}\0{self.prefix}".encode()).hexdigest()[:16]
         return Path(self.spool_dir or _default_spool_dir()) / cluster
@@ -125,6 +128,8 @@ class Settings:
 
 
 def _default_spool_dir() -> str:
+    import tempfile
+
     state = os.environ.get("XDG_STATE_HOME")
     if state:
         return os.path.join(state, "fuseboard", "spool")
