@@ -8,11 +8,15 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from types import FrameType
+from typing import TYPE_CHECKING
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
 from fuseboard_streams.worker.clients import Clients
 from fuseboard_streams.worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 COMMIT_INTERVAL_S = 0.1
 """Its commits are how its progress is measured, as every contender's is."""
@@ -35,7 +39,7 @@ def run(bootstrap: str, topic: str, group: str) -> None:
         for message in consumer.consume(settings.catch_up_records, settings.idle_wait_ms / 1e3):
             error = message.error()
             if error is None:
-                seen += len(message.value())
+                seen += len(message.value() or b"")
             elif error.code() != KafkaError._PARTITION_EOF:
                 raise KafkaException(error)
         if time.monotonic() - committed_at >= COMMIT_INTERVAL_S:

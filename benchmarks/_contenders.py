@@ -7,21 +7,20 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fuseboard_schemas import catalogue
-
 from benchmarks._environments import FAUST, PEERS, QUIX, kafka_streams, python_with
-from benchmarks._harness import Measured
 from benchmarks._kafka import Cluster, Curve, follow
 from benchmarks._processes import Started, running
+from fuseboard_schemas import catalogue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from benchmarks._harness import Measured
 
 CORES = os.cpu_count() or 1
 """How many processes or threads a contender that uses the whole machine has."""
@@ -55,6 +54,8 @@ class Contender:
         clean: removes the topics that a run left on the broker, given the group's id; before and after each run.
         seconds: stop so long after its first commit, for a contender of unknown speed.
         timeout_s: how long a run may take.
+        watch: called at each sample of a run.
+        extra: what is to be added to a run's figures, after it.
     """
 
     name: str
@@ -63,6 +64,8 @@ class Contender:
     clean: Callable[[str], None]
     seconds: float | None = None
     timeout_s: float = 1800.0
+    watch: Callable[[], None] = lambda: None
+    extra: Callable[[], Measured] = dict
 
 
 @contextmanager
@@ -91,6 +94,7 @@ def run_once(source: Input, contender: Contender, repetition: int) -> Curve:
                 min(contender.events, source.events),
                 contender.timeout_s,
                 contender.seconds,
+                contender.watch,
             )
     contender.clean(group)
     return curve
@@ -100,7 +104,12 @@ def measure(source: Input, contender: Contender, repetition: int) -> Measured:
     """One run's figures, over the whole way and, with the prefix `warm_`, over its second half."""
     curve = run_once(source, contender, repetition)
     warm = curve.between(0.5)
-    return {**curve.between(), "warm_events_per_s": warm["events_per_s"], "warm_cpu_s_per_million": warm["cpu_s_per_million"]}
+    return {
+        **curve.between(),
+        "warm_events_per_s": warm["events_per_s"],
+        "warm_cpu_s_per_million": warm["cpu_s_per_million"],
+        **contender.extra(),
+    }
 
 
 def bare(source: Input, processes: int = 1) -> Contender:
@@ -108,10 +117,7 @@ def bare(source: Input, processes: int = 1) -> Contender:
 
     def start(group: str, folder: Path) -> list[Started]:
         command = [sys.executable, "-m", "benchmarks._bare", source.cluster.bootstrap, source.topic, group]
-        return [
-            Started(f"bare loop {number}", command, folder / f"bare-{number}.log")
-            for number in range(processes)
-        ]
+        return [Started(f"bare loop {number}", command, folder / f"bare-{number}.log") for number in range(processes)]
 
     return Contender(_named("bare", processes), start, source.events, lambda group: None)
 
@@ -223,7 +229,14 @@ def streams(source: Input, threads: int = CORES, settings: Mapping[str, str] = K
         }
         file = folder / "streams.properties"
         file.write_text("".join(f"{key}={value}\n" for key, value in lines.items()), encoding="utf-8")
-        argv = [java, *JVM, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", *classpath, "fuseboard.bench.Peer", str(file)]
+        argv = [
+            java,
+            *JVM,
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            *classpath,
+            "fuseboard.bench.Peer",
+            str(file),
+        ]
         return [Started("Kafka Streams", argv, folder / "streams.log")]
 
     return Contender("kafka_streams", start, source.events, _peer_clean(source))

@@ -13,12 +13,13 @@ from itertools import repeat
 from typing import Any
 
 import numpy as np
+
+from benchmarks._events import ERROR_TYPES, OUTCOMES, Events, Identities, Int64s, Workload, identities
 from fuseboard_schemas import catalogue
 from fuseboard_schemas.keys import actor_key, partition_for
 
-from benchmarks._events import ERROR_TYPES, OUTCOMES, Events, Identities, Int64s, Workload, identities
-
 Pieces = Iterable[bytes]
+Headers = list[tuple[str, str | bytes | None]]
 _FIXED_HEADERS = (
     ("ce_type", b"fuseboard.v1.ToolCall"),
     ("ce_specversion", b"1.0"),
@@ -40,7 +41,7 @@ class Messages:
     partitions: list[int]
     keys: list[bytes]
     values: list[bytes]
-    headers: list[list[tuple[str, bytes]]]
+    headers: list[Headers]
 
 
 class MessageEncoder:
@@ -51,7 +52,7 @@ class MessageEncoder:
         partitions: of the topic.
     """
 
-    def __init__(self, workload: Workload, partitions: int):
+    def __init__(self, workload: Workload, partitions: int) -> None:
         self._workload = workload
         names = [workload.actor_name(number) for number in range(workload.actors)]
         self._keys = [actor_key(workload.tenant, name).encode() for name in names]
@@ -115,7 +116,7 @@ class MessageEncoder:
             "gate_epoch": null,
         }
 
-    def _headers(self, events: Events, ids: Identities) -> list[list[tuple[str, bytes]]]:
+    def _headers(self, events: Events, ids: Identities) -> list[Headers]:
         kind, version, content = _FIXED_HEADERS
         sources = map(self._sources.__getitem__, events.actor.tolist())
         times = np.datetime_as_string(events.ts.astype("M8[us]"), timezone="UTC").tolist()
@@ -183,5 +184,6 @@ def _longs(values: Int64s, before: bytes = b"") -> list[bytes]:
 
 
 def _amounts(values: Int64s) -> list[bytes]:
-    return [b"\x00" if value < 0 else piece for value, piece in zip(values.tolist(), _longs(values, b"\x02"), strict=True)]
-
+    return [
+        b"\x00" if value < 0 else piece for value, piece in zip(values.tolist(), _longs(values, b"\x02"), strict=True)
+    ]

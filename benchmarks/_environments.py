@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
-
-from tests.support.maven import cache_dir, java
+from typing import TYPE_CHECKING
 
 from benchmarks._harness import ROOT, console
 from benchmarks._processes import ProcessFailed
+from tests.support.maven import cache_dir, java
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 PEERS = ROOT / "benchmarks" / "peers"
 

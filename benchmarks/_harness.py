@@ -1,4 +1,4 @@
-"""What every benchmark shares: interleaved repetitions, medians and spreads, the table, the JSON object, the machine."""
+"""What every benchmark shares: interleaved rounds, medians and spreads, the table, the JSON object, the machine."""
 
 from __future__ import annotations
 
@@ -87,7 +87,9 @@ class Report:
 
     def missed(self) -> list[str]:
         """The metrics that miss their line."""
-        return [name for name, line in self.targets.items() if name in self.metrics and not line.met(self.metrics[name])]
+        return [
+            name for name, line in self.targets.items() if name in self.metrics and not line.met(self.metrics[name])
+        ]
 
     def as_json(self) -> str:
         """The report as one JSON object."""
@@ -103,8 +105,7 @@ class Report:
                 "machine": machine(),
                 "parameters": self.parameters,
                 "notes": self.notes,
-            },
-            indent=2,
+            }
         )
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
-from tests.support.kafka_server import ApacheKafka
 
 from benchmarks._processes import ProcessFailed, Started, Usage, usage_of
+from tests.support.kafka_server import ApacheKafka
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 BROKER_PROPERTIES: Mapping[str, str] = {
     # As a production broker would: members that start together are placed together, and no contender is measured
@@ -108,7 +111,7 @@ class Curve:
 class Cluster:
     """The administration side of a benchmark: topics made and removed, offsets asked for."""
 
-    def __init__(self, bootstrap: str):
+    def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap
         self.admin = AdminClient({"bootstrap.servers": bootstrap})
 
@@ -168,7 +171,7 @@ class Progress:
     loading, with librdkafka 2.16.)
     """
 
-    def __init__(self, bootstrap: str, group: str, topic: str, partitions: int):
+    def __init__(self, bootstrap: str, group: str, topic: str, partitions: int) -> None:
         self._consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False})
         self._asked = [TopicPartition(topic, number) for number in range(partitions)]
 
@@ -200,6 +203,7 @@ def follow(
     until: int,
     timeout_s: float,
     seconds: float | None = None,
+    watch: Callable[[], None] = lambda: None,
 ) -> Curve:
     """Record how a group comes forward until it has committed `until` records.
 
@@ -212,6 +216,7 @@ def follow(
         until: how many records it has to commit.
         timeout_s: how long that may take, start-up included.
         seconds: stop this long after the first commit, wherever it is: for a contender that would take too long.
+        watch: called at each point.
 
     Returns:
         Its progress, one point every 50 ms.
@@ -221,7 +226,7 @@ def follow(
     """
     progress = cluster.progress(group, topic, partitions)
     try:
-        return _follow(progress, group, processes, until, timeout_s, seconds)
+        return _follow(progress, group, processes, until, timeout_s, seconds, watch)
     finally:
         progress.close()
 
@@ -233,6 +238,7 @@ def _follow(
     until: int,
     timeout_s: float,
     seconds: float | None,
+    watch: Callable[[], None],
 ) -> Curve:
     curve = Curve()
     deadline = time.monotonic() + timeout_s
@@ -241,6 +247,7 @@ def _follow(
         over = all(process.ended() == 0 for process in processes)  # asked first: what it committed is then visible
         point = Point(time.monotonic(), progress.committed(), usage_of(processes))
         curve.points.append(point)
+        watch()
         if point.events and seconds is not None and stop_at == float("inf"):
             stop_at = point.at + seconds
         if point.events >= until or point.at >= stop_at:

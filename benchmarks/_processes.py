@@ -6,14 +6,17 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from benchmarks._harness import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 class ProcessFailed(RuntimeError):
@@ -37,7 +40,7 @@ class Usage:
 class Started:
     """A process we started, in a session of its own so that its children end with it."""
 
-    def __init__(self, name: str, argv: Sequence[str], log: Path, environment: Mapping[str, str] | None = None):
+    def __init__(self, name: str, argv: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         self.name = name
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)

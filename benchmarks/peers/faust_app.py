@@ -16,9 +16,10 @@ from fastavro import parse_schema, schemaless_reader
 
 HEADER = 5
 SETTINGS: dict[str, Any] = json.loads(os.environ["PEER_SETTINGS"])
-WRITER = parse_schema(json.loads(Path(SETTINGS["schema"]).read_text(encoding="utf-8")))
+SCHEMA: dict[str, Any] = json.loads(Path(SETTINGS["schema"]).read_text(encoding="utf-8"))
+WRITER = parse_schema(SCHEMA)
 READER = parse_schema(
-    {**WRITER, "fields": [field for field in WRITER["fields"] if field["name"] in ("actor", "tool", "outcome")]},
+    {**SCHEMA, "fields": [field for field in SCHEMA["fields"] if field["name"] in ("actor", "tool", "outcome")]},
     _force=True,
 )
 

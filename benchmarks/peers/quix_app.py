@@ -17,13 +17,14 @@ from quixstreams.models import Deserializer, SerializationContext
 
 HEADER = 5
 SETTINGS: dict[str, Any] = json.loads(os.environ["PEER_SETTINGS"])
-WRITER = parse_schema(json.loads(Path(SETTINGS["schema"]).read_text(encoding="utf-8")))
+SCHEMA: dict[str, Any] = json.loads(Path(SETTINGS["schema"]).read_text(encoding="utf-8"))
+WRITER = parse_schema(SCHEMA)
 READER = parse_schema(
-    {**WRITER, "fields": [field for field in WRITER["fields"] if field["name"] in ("tool", "outcome")]}, _force=True
+    {**SCHEMA, "fields": [field for field in SCHEMA["fields"] if field["name"] in ("tool", "outcome")]}, _force=True
 )
 
 
-class ToolCalls(Deserializer):
+class ToolCalls(Deserializer):  # type: ignore[misc]
     """Decodes what the job needs of a ToolCall in the Confluent wire format."""
 
     def __call__(self, value: bytes, ctx: SerializationContext) -> Any:  # noqa: ANN401

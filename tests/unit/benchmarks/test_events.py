@@ -6,14 +6,14 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
+
+from benchmarks._encode import MessageEncoder, _long, _longs
+from benchmarks._events import CALLS_PER_TASK, MAX_DISORDER_US, Events, Workload, generate, records
 from fuseboard.envelope import Enveloper
 from fuseboard_schemas.codec import Encoder
 from fuseboard_schemas.keys import partition_for
 from fuseboard_schemas.records import ToolCall
 from fuseboard_schemas.topics import TopicNames
-
-from benchmarks._encode import MessageEncoder, _long, _longs
-from benchmarks._events import CALLS_PER_TASK, MAX_DISORDER_US, Events, Workload, generate, records
 
 PARTITIONS = 8
 WORKLOAD = Workload(events=5_000, actors=50, failure_rate=0.1)
