@@ -417,8 +417,10 @@ def _writer(avro: Any, types: dict[str, dict[str, Any]]) -> _Writer | None:  # n
         return lambda values: [item(value) for value in values]
     if avro["type"] == "record":
         inner = _writers_of(avro["fields"], types)
-        return lambda value: _to_json(value, inner)
-    return format_time if avro.get("logicalType") == "timestamp-micros" else _writer(avro["type"], types)
+        return functools.partial(_to_json, declared=inner)
+    if avro.get("logicalType") == "timestamp-micros":
+        return format_time
+    return _writer(avro["type"], types)
 
 
 def _same(value: object) -> object:

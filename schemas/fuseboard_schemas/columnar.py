@@ -1,0 +1,258 @@
+"""Many records at once to columns: the records of a batch are read as one Avro block.
+
+The result is what reading each record by itself gives (:func:`fuseboard_schemas.codec.decode_fields`), only faster, and
+no bad record changes another: see :mod:`fuseboard_schemas.screening`.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import polars as pl
+
+from fuseboard_schemas import wire
+from fuseboard_schemas.codec import DecodeError, read_body, reading_plan, writer_of
+from fuseboard_schemas.encoding import INT_MAX, INT_MIN
+from fuseboard_schemas.layouts import SYNC, Layout, columns, layout_of
+from fuseboard_schemas.records.enums import DeadLetterReason
+from fuseboard_schemas.screening import Screen
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from fuseboard_schemas.registry import Resolver, Writer
+
+    Positions: TypeAlias = NDArray[np.int64]
+
+_FEW = 64
+_HEADER_BITS = np.uint64((1 << 8 * wire.HEADER_LENGTH) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A value that is no record."""
+
+    position: int
+    """Its index in the values."""
+    reason: DeadLetterReason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The good records of a batch as columns, and the bad ones by name."""
+
+    frame: pl.DataFrame
+    """One row per good record in the order of the values, columns as in the current schema: strings, Int64, Int32,
+    Float64, Boolean, Binary; times as Int64 microseconds; enums as UInt8, indexes of the schema's symbols."""
+    positions: Positions | None
+    """int64[rows], index of each row in the values; None means that every value was good."""
+    bad: list[Bad]
+    """The others, in the order of the values."""
+
+
+def decode(
+    record_name: str, values: Sequence[bytes | None], resolver: Resolver, max_bytes: int = wire.MAX_EVENT_BYTES
+) -> Decoded:
+    """Decode the values of a batch. Thread-safe.
+
+    Args:
+        record_name: Name of the record that all of them should be; it must be flat.
+        values: Values in the wire format; None is a tombstone.
+        resolver: Finds the writers' schemas.
+        max_bytes: Longer values are bad.
+
+    Raises:
+        CatalogueError: There is no such record.
+        NotFlatError: The record has arrays or nested records.
+        UnreachableError: The schema registry could not be asked about a schema; nothing was decoded.
+    """
+    batch = _Batch(record_name, values, resolver, max_bytes)
+    return batch.decode()
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The work on one batch."""
+
+    record: str
+    values: Sequence[bytes | None]
+    resolver: Resolver
+    max_bytes: int
+    bad: list[Bad] = field(default_factory=list)
+    frames: list[pl.DataFrame] = field(default_factory=list)
+    positions: list[Positions] = field(default_factory=list)
+
+    def decode(self) -> Decoded:
+        whole = self._whole()
+        if whole is not None:
+            return Decoded(whole, None, [])
+        for header, rows in self._groups().items():
+            self._group(header, np.asarray(rows, np.int64))
+        return self._assembled()
+
+    def _whole(self) -> pl.DataFrame | None:
+        """The batch as one block if it is nothing but plain records of one schema, else None."""
+        first = self.values[0] if self.values else None
+        if first is None or len(first) < wire.HEADER_LENGTH or first[0] != wire.MAGIC:
+            return None
+        try:
+            layout = layout_of(writer_of(wire.schema_id(first), self.record, self.resolver), self.record)
+        except DecodeError:
+            return None
+        if layout is None:
+            return None
+        try:
+            lengths = _lengths(self.values)
+        except TypeError:
+            return None
+        if int(lengths.max()) > self.max_bytes:
+            return None
+        return self._block(layout, self.values, lengths)
+
+    def _block(self, layout: Layout, values: Sequence[bytes | None], lengths: Positions) -> pl.DataFrame | None:
+        """Read values as one block; None unless all are plain, valid UTF-8 and within the ranges of their fields."""
+        blob, starts, ends = _container(layout, values, lengths)
+        if not _screened(layout, blob, starts, ends).all():
+            return None
+        frame = _read(layout, blob)
+        if frame is None or any(rows.any() for rows in _out_of_range(layout, frame).values()):
+            return None
+        return frame.select(layout.aligned)
+
+    def _groups(self) -> dict[bytes, list[int]]:
+        """Positions by header, of the values that have one."""
+        groups: dict[bytes, list[int]] = {}
+        for position, value in enumerate(self.values):
+            if value is None:
+                self._reject(position, DeadLetterReason.TOMBSTONE, "The record has no value.")
+            elif len(value) > self.max_bytes:
+                detail = f"The value has {len(value)} bytes; at most {self.max_bytes} are allowed."
+                self._reject(position, DeadLetterReason.TOO_LARGE, detail)
+            else:
+                groups.setdefault(value[: wire.HEADER_LENGTH], []).append(position)
+        return groups
+
+    def _group(self, header: bytes, rows: Positions) -> None:
+        """Decode the values that share a header."""
+        try:
+            writer = writer_of(wire.schema_id(header), self.record, self.resolver)
+        except wire.WireFormatError as error:
+            for position in rows.tolist():
+                self._reject(position, DeadLetterReason.NOT_WIRE_FORMAT, str(error))
+            return
+        except DecodeError as error:
+            for position in rows.tolist():
+                self._reject(position, error.reason, error.detail)
+            return
+        layout = layout_of(writer, self.record)
+        if layout is None:
+            self._one_by_one(writer, rows)
+            return
+        values = [self.values[position] for position in rows.tolist()]
+        plain = _screened(layout, *_container(layout, values, _lengths(values)))
+        self._plain(writer, layout, rows[plain])
+        self._one_by_one(writer, rows[~plain])
+
+    def _plain(self, writer: Writer, layout: Layout, rows: Positions) -> None:
+        """Decode plain records, halving until those with invalid text or numbers out of range are alone."""
+        if len(rows) == 0:
+            return
+        values = [self.values[position] for position in rows.tolist()]
+        frame = self._block(layout, values, _lengths(values))
+        if frame is not None:
+            self._keep(frame, rows)
+        elif len(rows) <= _FEW:
+            self._one_by_one(writer, rows)
+        else:
+            middle = len(rows) // 2
+            self._plain(writer, layout, rows[:middle])
+            self._plain(writer, layout, rows[middle:])
+
+    def _one_by_one(self, writer: Writer, rows: Positions) -> None:
+        """Decode each value by itself; this is where bad ones are told from merely unusual ones."""
+        plan = reading_plan(writer, self.record)
+        good, kept = [], []
+        for position in rows.tolist():
+            value = self.values[position]
+            assert value is not None
+            try:
+                good.append(read_body(value, plan, self.record))
+            except DecodeError as error:
+                self._reject(position, error.reason, error.detail)
+            else:
+                kept.append(position)
+        if good:
+            self._keep(_frame(self.record, good), np.asarray(kept, np.int64))
+
+    def _keep(self, frame: pl.DataFrame, rows: Positions) -> None:
+        self.frames.append(frame)
+        self.positions.append(rows)
+
+    def _reject(self, position: int, reason: DeadLetterReason, detail: str) -> None:
+        self.bad.append(Bad(position, reason, detail))
+
+    def _assembled(self) -> Decoded:
+        """Put the parts into the order of the values."""
+        self.bad.sort(key=lambda bad: bad.position)
+        if not self.frames:
+            return Decoded(_frame(self.record, []), np.zeros(0, np.int64) if self.bad else None, self.bad)
+        frame = pl.concat(self.frames, rechunk=True)
+        positions = np.concatenate(self.positions)
+        if len(self.frames) > 1:
+            order = np.argsort(positions)
+            frame, positions = frame[order], positions[order]
+        return Decoded(frame, positions if self.bad else None, self.bad)
+
+
+def _lengths(values: Sequence[bytes | None]) -> Positions:
+    """int64[n]: the values' lengths; TypeError if one of them is None."""
+    return np.fromiter(map(len, values), np.int64, len(values))  # type: ignore[arg-type]
+
+
+def _container(
+    layout: Layout, values: Sequence[bytes | None], lengths: Positions
+) -> tuple[bytes, Positions, Positions]:
+    """A container file with the values as its one block, and where each value begins and ends in it."""
+    head = layout.container(len(values), int(lengths.sum()))
+    ends = np.cumsum(lengths)
+    ends += len(head)
+    return b"".join([head, *values, SYNC]), ends - lengths, ends  # type: ignore[list-item]
+
+
+def _screened(layout: Layout, blob: bytes, starts: Positions, ends: Positions) -> NDArray[np.bool_]:
+    """bool[n]: which values are plain records with the layout's header."""
+    words: NDArray[np.uint64] = np.ndarray((len(blob) - 7,), "<u8", blob, 0, (1,))
+    headed = (words[starts] & _HEADER_BITS) == np.uint64(int.from_bytes(layout.header, "little"))
+    plain: NDArray[np.bool_] = Screen(blob, starts + wire.HEADER_LENGTH, ends).plain(layout.steps) & headed
+    return plain
+
+
+def _read(layout: Layout, blob: bytes) -> pl.DataFrame | None:
+    """Read a screened block; None if a string is not valid UTF-8."""
+    try:
+        return pl.read_avro(io.BytesIO(blob), columns=layout.names)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        return None
+
+
+def _out_of_range(layout: Layout, frame: pl.DataFrame) -> dict[str, pl.Series]:
+    """For each int column, which rows do not fit in 32 bits."""
+    return {name: ((frame[name] < INT_MIN) | (frame[name] > INT_MAX)).fill_null(False) for name in layout.ints}
+
+
+def _frame(record: str, rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """Rows as :func:`fuseboard_schemas.codec.read_body` gives them, as columns."""
+    data = {}
+    for column in columns(record):
+        cells = [row[column.name] for row in rows]
+        if column.kind == "enum":
+            codes: dict[str | None, int | None] = {symbol: code for code, symbol in enumerate(column.symbols)}
+            cells = [codes.get(cell) for cell in cells]
+        data[column.name] = pl.Series(column.name, cells, dtype=column.dtype)
+    return pl.DataFrame(data)
