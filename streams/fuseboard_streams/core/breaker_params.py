@@ -43,7 +43,9 @@ class BreakerParams:
     """Whether results of earlier waves of the same half-open period still enter the test.
 
     Off: only results admitted under the current epoch count, so a probe that takes longer than its wave (a call that
-    hangs until its timeout) never speaks. On: it does, as long as the period lasts.
+    hangs until its timeout) never speaks: with half of all calls hanging for 30 s or more, the quick half closes the
+    breaker in 91 to 100% of periods (simulated, one client, a call every 1 to 10 s). On: such a probe counts while the
+    period lasts, and that falls to 0 to 10% for timeouts up to 60 s (to 70% at 90 s with a call every second).
     """
 
     def __post_init__(self) -> None:

@@ -12,6 +12,15 @@
 There is no clock and no randomness here. Time is the shard's stream time; transitions by time happen only at ticks, on
 whole seconds, and take the timer's time as theirs, so that it does not matter how often ticks are called. Jitter is
 derived from the breaker's id and epoch.
+
+How many calls a half-open period admits: a period counts at most ``max_probes`` (40) results, and each enforcer admits at
+most the wave's quota under each epoch. If no more enforcers act than clients were counted, a wave that ends because its
+results are in has admitted no more than it counted, so that
+
+    admitted <= 40 + quota * enforcers + (calls of waves ended by time that brought no counted result)
+
+whatever the delays, the order and the losses. The last term is at most quota * enforcers for each such wave, and nothing
+when results come back within their wave. It cannot be avoided: from here a probe that hangs looks like one never made.
 """
 
 from __future__ import annotations
@@ -58,10 +67,9 @@ class Breakers:
         self._rows: dict[str, Breaker] = {}
         self._open: set[str] = set()
         self._undo: dict[str, Breaker | None] | None = None
-        # Timers by (due, id). An entry counts only while its breaker still has that due; others are skipped when
-        # they come up. ``_queued`` holds what is in the heap, so that no entry is in it twice.
+        # Timers by (due, id). An entry counts only while its breaker still has that due, others are skipped when they
+        # come up. One may be in it twice: the first run moves the due on, so that the second is skipped.
         self._heap: list[tuple[int, str]] = []
-        self._queued: set[tuple[int, str]] = set()
 
     def __len__(self) -> int:
         """How many breakers are remembered, closed ones included."""
@@ -181,7 +189,7 @@ class Breakers:
     def next_due(self) -> int | None:
         """The time of the next timer: microseconds, a whole second; None if there is none."""
         while self._heap and not self._is_live(self._heap[0]):
-            self._queued.discard(heapq.heappop(self._heap))
+            heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
     def tick(self, now_us: int, clients_of: ClientsOf) -> tuple[Breaker, ...]:
@@ -202,7 +210,6 @@ class Breakers:
         done: list[Breaker] = []
         while (due := self.next_due()) is not None and due <= now_us:
             before = self._rows[heapq.heappop(self._heap)[1]]
-            self._queued.discard((due, before.breaker_id))
             done.append(self._on_timer(before, Moment(due), clients_of))
         return tuple(done)
 
@@ -340,8 +347,7 @@ class Breakers:
             self._open.discard(key)
         else:
             self._open.add(key)
-        if breaker.due is not None and (breaker.due, key) not in self._queued:
-            self._queued.add((breaker.due, key))
+        if breaker.due is not None:
             heapq.heappush(self._heap, (breaker.due, key))
             self._drop_stale_timers()
 
@@ -351,7 +357,6 @@ class Breakers:
         if len(self._heap) > 2 * len(self._rows) + _HEAP_SLACK:
             self._heap = [(row.due, key) for key, row in self._rows.items() if row.due is not None]
             heapq.heapify(self._heap)
-            self._queued = set(self._heap)
 
     def _is_live(self, entry: tuple[int, str]) -> bool:
         row = self._rows.get(entry[1])

@@ -97,9 +97,18 @@ def test_discard_removes() -> None:
 def test_timers_of_a_breaker_that_keeps_changing_do_not_pile_up() -> None:
     breakers = Breakers(BreakerParams())
     opened = trip(breakers)
-    for i in range(2000):
-        breakers.put(replace(opened, due=NOON + i * SECOND))
-    assert len(breakers._heap) == len(breakers._queued) < 100
+    quiet = [replace(opened, breaker_id=f"ACTOR:default/a{i}", due=NOON + (3000 - i) * SECOND) for i in range(30)]
+    for breaker in quiet:
+        breakers.put(breaker)
+    sizes = [0, len(breakers._heap)]
+    while sizes[-1] > sizes[-2]:
+        breakers.put(replace(opened, due=NOON + len(sizes) * SECOND))
+        sizes.append(len(breakers._heap))
+    assert sizes[-1] == len(breakers) == 31
+    assert max(sizes) < 200
+    ran = breakers.tick(NOON + 3000 * SECOND, clients(1))
+    assert {b.breaker_id for b in ran} == {ID, *(b.breaker_id for b in quiet)}
+    assert [b.decided_at for b in ran] == sorted(b.decided_at for b in ran)
 
 
 def test_closed_breakers_cost_nothing_per_tick() -> None:
