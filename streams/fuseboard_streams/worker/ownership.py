@@ -1,0 +1,95 @@
+"""The shards that a worker owns, and where each stands in its inputs and in the state log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fuseboard_streams.core.shard import Shard
+
+
+@dataclass(slots=True)
+class OwnedShard:
+    """A shard with everything about it that is not in the core."""
+
+    number: int
+    shard: Shard
+    next: dict[str, int]
+    """Committed position in every input, by topic name without the prefix."""
+    sequence: int = 0
+    """Number of the last entry in the state log."""
+    restore_from: int = 0
+    """Where the last committed complete checkpoint round begins in the state log."""
+    announced: int = 0
+    """The ``restore_from`` that a committed record holds: nothing below it is needed any more."""
+    round_start: int | None = None
+    """Where the round under way begins in the state log."""
+    left_at: int | None = None
+    """Offset of the last record of the state log, as far as this worker knows; None if it cannot know."""
+    claimed: bool = False
+    """Whether the last committed record of the state log names this process."""
+    trimmed_to: int = 0
+    last_beat: float = float("-inf")
+    """Monotonic time of the last heartbeat."""
+    last_arrival_us: int | None = None
+    """Arrival of the last processed record."""
+    ready_at: float = 0.0
+    ends: dict[str, int] = field(default_factory=dict)
+    """Inputs that are at their end, and the offset of that end."""
+    at_end_since: float | None = None
+    """Monotonic time since which all inputs have been at their end."""
+    clock_from: float | None = None
+    """Monotonic time that stream time has been advanced up to."""
+
+    def saw_end(self, topic: str, offset: int, now: float) -> None:
+        """Note that an input has no more records at the moment."""
+        if offset < self.next[topic]:
+            return
+        self.ends[topic] = offset
+        if len(self.ends) == len(self.next) and self.at_end_since is None:
+            self.at_end_since = self.clock_from = now
+
+    def saw_records(self, topic: str) -> None:
+        """Note that an input goes on."""
+        self.ends.pop(topic, None)
+        self.at_end_since = self.clock_from = None
+
+    def at_end(self) -> bool:
+        """Whether every input is at its end."""
+        return self.at_end_since is not None
+
+    def reached(self, stop_at: dict[str, int]) -> bool:
+        """Whether every input has been processed up to an offset.
+
+        The end of a log may be a transaction's marker, which is never delivered: being at the end counts as well.
+        """
+        return all(
+            self.next[topic] >= offset or self.ends.get(topic, -1) >= offset for topic, offset in stop_at.items()
+        )
+
+    def lag_s(self, now: float, wall_us: int) -> float:
+        """How long ago the last processed record arrived; 0 at the end.
+
+        Args:
+            now: Monotonic time in seconds.
+            wall_us: Wall clock in microseconds.
+        """
+        if self.at_end():
+            return 0.0
+        if self.last_arrival_us is None:
+            return max(0.0, now - self.ready_at)
+        return max(0.0, (wall_us - self.last_arrival_us) / 1e6)
+
+    def entry_written(self, first_offset: int, last_offset: int, *, starts: bool, ends: bool) -> None:
+        """Note where a committed entry lies, and what that means for the checkpoint rounds."""
+        self.left_at = last_offset
+        if starts:
+            self.round_start = first_offset
+        if ends and self.round_start is not None:
+            self.restore_from, self.round_start = self.round_start, None
+
+    def rewind(self) -> None:
+        """The inputs are read again from the committed position: where they end must be found out anew."""
+        self.ends.clear()
+        self.at_end_since = self.clock_from = None
