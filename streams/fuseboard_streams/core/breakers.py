@@ -13,14 +13,14 @@ There is no clock and no randomness here. Time is the shard's stream time; trans
 whole seconds, and take the timer's time as theirs, so that it does not matter how often ticks are called. Jitter is
 derived from the breaker's id and epoch.
 
-How many calls a half-open period admits: a period counts at most ``max_probes`` (40) results, and each enforcer admits at
-most the wave's quota under each epoch. If no more enforcers act than clients were counted, a wave that ends because its
-results are in has admitted no more than it counted, so that
+How many calls a half-open period admits: a period counts at most ``max_probes`` (40) results, and each enforcer
+admits at most the wave's quota under each epoch. If no more enforcers act than clients were counted, a wave that ends
+because its results are in has admitted no more than it counted, so that
 
     admitted <= 40 + quota * enforcers + (calls of waves ended by time that brought no counted result)
 
-whatever the delays, the order and the losses. The last term is at most quota * enforcers for each such wave, and nothing
-when results come back within their wave. It cannot be avoided: from here a probe that hangs looks like one never made.
+whatever the delays, the order and the losses. The last term is at most quota * enforcers for each such wave, and
+nothing when results come back within their wave. From here a probe that hangs looks like one that was never made.
 """
 
 from __future__ import annotations
