@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Never
 
 if TYPE_CHECKING:
@@ -18,33 +19,28 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why one line could not be used: where it is, what is wrong with it and what was expected."""
+    """Why one line could not be used: where it is, and what was found and expected there."""
 
     source: str
     line: int
     field: str | None
-    found: str
-    expected: str
+    detail: str
 
     def __str__(self) -> str:
         """Return the problem as one sentence that starts with file and line."""
-        field = f" field {self.field!r}:" if self.field else ""
-        return f"{self.source}:{self.line}:{field} {self.found}; expected {self.expected}"
+        return f"{self.source}:{self.line}: {self.detail}"
 
     def as_json(self) -> dict[str, Any]:
         """Return the problem as a JSON object."""
-        return {
-            "file": self.source,
-            "line": self.line,
-            "field": self.field,
-            "found": self.found,
-            "expected": self.expected,
-        }
+        return {"file": self.source, "line": self.line, "field": self.field, "detail": self.detail}
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One usable line: its number (from 1), its length with the line end, and the JSON object on it."""
+    """One usable line: its number (from 1), its length with the line end, and the JSON object on it.
+
+    Fractions are decimals, so that amounts of money keep every digit that is written.
+    """
 
     number: int
     size: int
@@ -55,9 +51,7 @@ class _LineError(Exception):
     """What is wrong with one line."""
 
     def __init__(self, found: str, expected: str, field: str | None = None) -> None:
-        super().__init__(found)
-        self.found = found
-        self.expected = expected
+        super().__init__(f"{found}; expected {expected}.")
         self.field = field
 
 
@@ -77,7 +71,7 @@ def read_lines(stream: BinaryIO, source: str, *, max_bytes: int = MAX_LINE_BYTES
         number += 1
         if len(raw) > max_bytes and not raw.endswith(b"\n"):
             size = len(raw) + _skip_line(stream)
-            yield Problem(source, number, None, f"a line of {size:,} bytes", f"at most {max_bytes:,} bytes per record")
+            yield Problem(source, number, None, f"a line of {size:,} bytes; expected at most {max_bytes:,} per record.")
             continue
         size = len(raw)
         if number == 1:
@@ -87,7 +81,7 @@ def read_lines(stream: BinaryIO, source: str, *, max_bytes: int = MAX_LINE_BYTES
         try:
             yield Line(number, size, _parse(raw.strip()))
         except _LineError as error:
-            yield Problem(source, number, error.field, error.found, error.expected)
+            yield Problem(source, number, error.field, str(error))
 
 
 def _skip_line(stream: BinaryIO) -> int:
@@ -114,7 +108,7 @@ def _parse(raw: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise _LineError(f"byte {error.start + 1} (0x{raw[error.start]:02x}) is not UTF-8", "UTF-8 text") from error
     try:
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=Decimal)
     except json.JSONDecodeError as error:
         raise _LineError(f"not JSON at column {error.colno}: {error.msg}", "one JSON object per line") from error
     except RecursionError as error:
@@ -133,7 +127,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise _LineError("the field is there twice", "each field once", twice)
+        raise _LineError(f"field `{twice}` is there twice", "each field once", twice)
     return result
 
 

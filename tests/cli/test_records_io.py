@@ -37,7 +37,7 @@ def test_objects_come_with_their_line_numbers_and_blank_lines_are_skipped() -> N
         (b'{"a": 1}{"b": 2}', None, "not JSON at column 9: Extra data", "one JSON object per line"),
         (b'{"a": "\0"}', None, "a NUL byte at byte 8", "JSON text"),
         (b'{"a": "\xff"}', None, "byte 8 (0xff) is not UTF-8", "UTF-8 text"),
-        (b'{"a": 1, "a": 2}', "a", "the field is there twice", "each field once"),
+        (b'{"a": 1, "a": 2}', "a", "field `a` is there twice", "each field once"),
         (b'{"cost_usd": NaN}', None, "NaN is not a JSON number", "a finite number"),
         (b'{"ts": -Infinity}', None, "-Infinity is not a JSON number", "a finite number"),
         (b'{"ts": ' + b"9" * 5000 + b"}", None, "not a usable number", "at most 64 bits"),
@@ -54,8 +54,8 @@ def test_a_bad_line_is_named_and_its_neighbours_are_kept(
     assert before.value == after.value == json.loads(GOOD)
     assert isinstance(problem, Problem)
     assert (problem.source, problem.line, problem.field) == ("calls.jsonl", 2, field)
-    assert found in problem.found
-    assert expected in problem.expected
+    assert found in problem.detail
+    assert expected in problem.detail.split("; expected ")[1]
     assert str(problem).startswith("calls.jsonl:2:")
 
 
@@ -66,8 +66,7 @@ def test_a_line_over_the_limit_is_skipped_and_measured() -> None:
     assert isinstance(after, Line)
     assert after.number == 3
     assert isinstance(problem, Problem)
-    assert problem.found == f"a line of {len(huge):,} bytes"
-    assert "1,000" in problem.expected
+    assert problem.detail == f"a line of {len(huge):,} bytes; expected at most 1,000 per record."
 
 
 def test_a_line_of_exactly_the_limit_is_read() -> None:
@@ -81,7 +80,7 @@ def test_a_line_of_exactly_the_limit_is_read() -> None:
 def test_a_huge_last_line_without_an_end_is_measured_too() -> None:
     (problem,) = read(b"x" * 200_000, max_bytes=100)
     assert isinstance(problem, Problem)
-    assert problem.found == "a line of 200,000 bytes"
+    assert problem.detail == "a line of 200,000 bytes; expected at most 100 per record."
 
 
 @given(st.lists(st.binary(max_size=40).map(lambda data: data.replace(b"\n", b" ")), max_size=12))

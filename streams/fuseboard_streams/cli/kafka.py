@@ -60,7 +60,7 @@ class Reader:
         try:
             self._consumer = Consumer(settings)
         except KafkaException as error:
-            raise self._explain(error, "while making a client") from error
+            raise explain(error, "while making a client", self._settings) from error
 
     def close(self) -> None:
         """Close the consumer."""
@@ -164,6 +164,8 @@ class Reader:
 
     def _explain(self, error: Exception, doing: str) -> FuseboardError:
         """Return one of our errors for one of Kafka's."""
+        # What error_cb has to say is delivered by poll only, and it names the cause.
+        self._consumer.poll(0)
         return explain(error, doing, self._settings, self._errors.last)
 
     def _call(self, doing: str, function: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the function returns

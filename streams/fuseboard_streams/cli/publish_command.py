@@ -223,8 +223,10 @@ def _report(outcome: Outcome, client_id: int, took_s: float, as_json: bool) -> N
     else:
         topics = ", ".join(f"{count:,} to {topic}" for topic, count in sorted(outcome.sent.items()))
         text = f"{plural(total, 'record')} sent and confirmed in {duration(int(took_s * 1_000_000))}"
-        if total and took_s > 0:
-            text += f" ({rate(total / took_s)}): {topics}"
+        if took_s > 1 and total > 1:
+            text += f" ({rate(total / took_s)})"
+        if total:
+            text += f": {topics}"
         click.echo(paint()(text, "green" if total else ""))
         if outcome.skipped:
             warning = Paint(wants_colour(sys.stderr))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
-
-from fuseboard_schemas.jsonform import JsonFormError, from_json
 
 from fuseboard.envelope import TOPIC_OF, Enveloper, headers
 from fuseboard.transport import Message
 from fuseboard_schemas import catalogue
 from fuseboard_schemas.codec import EncodeError, Encoder
 from fuseboard_schemas.errors import ConfigurationError
+from fuseboard_schemas.jsonform import JsonFormError, from_json
 from fuseboard_schemas.keys import (
     KeyFormatError,
     actor_key,
@@ -22,6 +22,7 @@ from fuseboard_schemas.keys import (
     partition_for,
 )
 from fuseboard_schemas.records import EnforcementAck, Override, Signal
+from fuseboard_schemas.rules import check_identity
 from fuseboard_schemas.topics import Topic, TopicNames, by_name, for_record
 from fuseboard_streams.records_io import Line, Problem
 
@@ -32,6 +33,8 @@ PUBLISHABLE: Final = (*(kind.__name__ for kind in TOPIC_OF), "Signal", "Override
 """Records that anyone may publish; the others are written by workers only."""
 
 _TYPE_PREFIX: Final = f"{catalogue.NAMESPACE}."
+_ID_FIELDS: Final = {"Signal": "signal_id", "Override": "override_id", "EnforcementAck": None}
+_FIELD: Final = re.compile(r"field `([^`]+)`")
 _OURS: Final = ("record", "type", "kafka")
 """Fields of a line that are not the record's: its kind (either name), and where ``tap`` found it."""
 
@@ -91,16 +94,21 @@ class Assembler:
             line: What was read.
             shift: The event time to use instead of the one in the file (both µs since the epoch).
         """
+        where = f"{self._source}:{line.number}"
         try:
             name = self._kind(line.value)
-            original = from_json(name, self._fields(line))
-            record = dataclasses.replace(original, ts=shift(original.ts))
+            fields = {field: value for field, value in line.value.items() if field not in _OURS}
+            original = from_json(name, fields, where=where, defaults=self._identity(name, line.number))
         except ConfigurationError as error:
-            return self._problem(line, "record", "no kind of record to publish", str(error))
+            return Problem(self._source, line.number, "record", str(error))
         except JsonFormError as error:
-            return self._problem(line, error.field, error.found, error.expected)
-        except (ValueError, OverflowError, TypeError) as error:
-            return self._problem(line, None, str(error), "a record in its JSON form")
+            text = str(error).removeprefix(f"{where}: ")
+            named = _FIELD.search(text)
+            return Problem(self._source, line.number, named[1] if named else None, text)
+        unusable = _unusable_name(original)
+        if unusable is not None:
+            return Problem(self._source, line.number, unusable.partition(" ")[0], unusable)
+        record = dataclasses.replace(original, ts=shift(original.ts))
         if not self._keep_ids:
             record = self._identified(record, name)
         return Prepared(line, record, for_record(name), original.ts)
@@ -111,20 +119,19 @@ class Assembler:
         if given is None:
             if self._record is None:
                 raise ConfigurationError(
-                    f'"record": "tool-calls" (or another of {_choices()}) on the line, or --record for all lines'
+                    'field `record` is missing: expected what the line is, e.g. "record": "tool-calls", or --record '
+                    f"for all lines. What can be published: {_choices()}."
                 )
             return self._record
         name = find_record(str(given))
         if self._record is not None and name != self._record:
-            raise ConfigurationError(f"{self._record}, as --record says, not {name}")
+            raise ConfigurationError(f"field `record`: expected {self._record}, as --record says, got {name}.")
         return name
 
-    def _fields(self, line: Line) -> dict[str, Any]:
-        """Return the record's own fields, with an event id if there is none."""
-        fields = {name: value for name, value in line.value.items() if name not in _OURS}
-        # Unique because the client is: one id per line and run.
-        fields.setdefault("event_id", f"{self._client_id & 0xFFFF_FFFF_FFFF_FFFF:016x}-{line.number}")
-        return fields
+    def _identity(self, record: str, number: int) -> dict[str, str]:
+        """Return an id for a record that has none: unique because the client is, one per line and run."""
+        field = _ID_FIELDS.get(record, "event_id")
+        return {field: f"{self._client_id & 0xFFFF_FFFF_FFFF_FFFF:016x}-{number}"} if field else {}
 
     def _identified(self, record: Any, name: str) -> Any:  # noqa: ANN401 - any publishable record
         """Return the record with this run's client id and the next sequence number of its actor."""
@@ -136,9 +143,11 @@ class Assembler:
         self._seqs[counter] = seq
         return dataclasses.replace(record, client_id=self._client_id, seq=seq)
 
-    def _problem(self, line: Line, field: str | None, found: str, expected: str) -> Problem:
-        """Return a problem of this file."""
-        return Problem(self._source, line.number, field, found, expected)
+
+def _unusable_name(record: Any) -> str | None:  # noqa: ANN401 - any publishable record
+    """Return why the worker could not use a record's names; names that may be left out are fine when they are."""
+    actor, tool = getattr(record, "actor", None), getattr(record, "tool", None)
+    return check_identity(record.tenant, "-" if actor is None else actor, "-" if tool is None else tool)
 
 
 class Addresser:

@@ -50,7 +50,7 @@ class Sender:
         try:
             self._producer = Producer(self._settings)
         except KafkaException as error:
-            raise self._explain(error, "while making a client") from error
+            raise explain(error, "while making a client", self._settings) from error
         self._addresser = Addresser(TopicNames(connection.prefix), self._partitions)
 
     def __enter__(self) -> Sender:
@@ -95,8 +95,7 @@ class Sender:
         except MissingTopicError:
             raise
         except ADDRESS_ERRORS as error:
-            expected = f"values that fit the schema of {type(prepared.record).__name__}"
-            self._outcome.skip(Problem(source, prepared.line.number, None, str(error), expected))
+            self._outcome.skip(Problem(source, prepared.line.number, None, str(error)))
             return
         while not self._produced(message, prepared.line.number, source):
             self._producer.poll(0.1)
@@ -150,9 +149,12 @@ class Sender:
 
     def _explain(self, error: Exception, doing: str) -> FuseboardError:
         """Return one of our errors for one of Kafka's."""
+        # What error_cb has to say is delivered by poll only, and it names the cause.
+        self._producer.poll(0)
         return explain(error, doing, self._settings, self._errors.last)
 
 
 def _too_large(source: str, line: int, size: int) -> Problem:
     """Return the problem of a record that is longer than Kafka takes."""
-    return Problem(source, line, None, f"a record of {size:,} bytes", "a record within max.message.bytes of the topic")
+    detail = f"a record of {size:,} bytes; expected one within max.message.bytes of its topic."
+    return Problem(source, line, None, detail)

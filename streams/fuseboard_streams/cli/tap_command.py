@@ -168,7 +168,6 @@ def message_lines(message: Message, record_name: str, decoded: Any, view: View) 
 def message_json(message: Message, record_name: str, decoded: Any, headers: bool) -> dict[str, Any]:  # noqa: ANN401
     """Return one message as a JSON object: the record's own form, and where it lies under ``kafka``."""
     from fuseboard_schemas.jsonform import to_json
-
     from fuseboard_streams.cli import decode
 
     place = decode.place(message)

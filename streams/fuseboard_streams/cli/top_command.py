@@ -160,13 +160,19 @@ def command(once: bool, interval: float, as_json: bool, connection: Connection) 
 
     Reads the topics only: it needs no worker's address. With --json, one object per view.
     """
+    live = not (once or as_json)
+    if live:
+        if not sys.stdout.isatty():
+            raise click.UsageError("Standard output is no terminal: use `fuseboard top --once`, or --json.")
+        # Before anything is read: without the package there is no view.
+        import rich.live  # noqa: F401
     monitor = Monitor(connection)
     try:
         monitor.catch_up()
-        if once or as_json:
-            _print(monitor, once, interval, as_json)
-        else:
+        if live:
             _live(monitor, interval)
+        else:
+            _print(monitor, once, interval, as_json)
     finally:
         monitor.close()
 
@@ -205,8 +211,6 @@ def _live(monitor: Monitor, interval: float) -> None:
 
     from fuseboard_streams.cli.render.top import top_lines
 
-    if not sys.stdout.isatty():
-        raise click.UsageError("Standard output is no terminal: use `fuseboard top --once`, or --json.")
     colours = paint()
 
     def draw() -> Text:

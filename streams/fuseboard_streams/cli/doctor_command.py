@@ -1,0 +1,53 @@
+"""``fuseboard doctor``: check everything the loop depends on, and say what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from fuseboard_streams.cli.options import connection_options, json_option, paint, terminal_columns
+
+if TYPE_CHECKING:
+    from fuseboard_streams.cli.config import Connection
+
+
+@click.command("doctor")
+@click.option(
+    "--group",
+    default="fuseboard",
+    show_default=True,
+    envvar="FUSEBOARD_GROUP",
+    show_envvar=True,
+    help="The workers' consumer group, where no heartbeat names it.",
+)
+@click.option(
+    "--listen",
+    "listen_s",
+    type=click.FloatRange(min=0.1),
+    default=3.0,
+    show_default=True,
+    help="Seconds to wait for heartbeats.",
+)
+@json_option
+@connection_options
+def command(group: str, listen_s: float, as_json: bool, connection: Connection) -> None:
+    """Check broker, topics, partitions, schemas, clocks, heartbeats and lag, and say what to do.
+
+    Changes nothing. Exits with 1 if a check fails, 2 if the configuration is wrong, 3 if a server cannot be reached.
+    """
+    from fuseboard_streams import doctor
+    from fuseboard_streams.cli.render.doctor import checks_lines
+
+    settings = connection.client_settings()
+    checks = doctor.examine(settings, connection.prefix, group=group, registry=connection.registry, listen_s=listen_s)
+    code = doctor.exit_code(checks)
+    if as_json:
+        shown = {"ok": code == 0, "checks": [dataclasses.asdict(check) for check in checks]}
+        click.echo(json.dumps(shown, ensure_ascii=False))
+    else:
+        click.echo("\n".join(checks_lines(checks, paint(), terminal_columns())))
+    if code:
+        raise click.exceptions.Exit(code)
