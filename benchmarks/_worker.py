@@ -7,6 +7,7 @@ import time
 import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks._contenders import Contender, Input
 from benchmarks._input import PREFIX, remove_outputs
-from benchmarks._processes import Started
+from benchmarks._processes import ProcessFailed, Started
 from fuseboard_streams.embedded import free_ports
 
 if TYPE_CHECKING:
@@ -151,3 +152,24 @@ def state_bytes(scraper: Scraper) -> Measured:
     records = sum(scraper.grown("fuseboard_records_total").values())
     written = sum(scraper.grown("fuseboard_state_written_bytes_total").values())
     return {"state_bytes_per_event": written / records} if records else {}
+
+
+def await_ready(process: Started, port: int, timeout_s: float = 120.0) -> float:
+    """Wait until a worker says that it is ready.
+
+    Returns:
+        How many seconds that took.
+
+    Raises:
+        ProcessFailed: it ends, or is not ready within `timeout_s`.
+    """
+    start = time.monotonic()
+    while True:
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2.0) as answer:
+            if answer.status == HTTPStatus.OK:
+                return time.monotonic() - start
+        if process.ended() is not None:
+            raise ProcessFailed(f"{process.name} ended with {process.ended()}; its log: {process.tail()}")
+        if time.monotonic() - start > timeout_s:
+            raise ProcessFailed(f"{process.name} was not ready after {timeout_s:g} s; its log: {process.tail()}")
+        time.sleep(0.02)
