@@ -407,7 +407,7 @@ def _writer(avro: Any, types: dict[str, dict[str, Any]]) -> _Writer | None:  # n
     if isinstance(avro, list):
         return _writer(avro[1], types)
     if isinstance(avro, str) and avro not in types:
-        return {"bytes": _bytes_to_json, "double": _double_to_json}.get(avro)
+        return _bytes_to_json if avro == "bytes" else _double_to_json if avro == "double" else None
     if isinstance(avro, str):
         avro = types[avro]
     if avro["type"] == "enum":
