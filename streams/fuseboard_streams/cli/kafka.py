@@ -53,6 +53,8 @@ class Reader:
             "enable.partition.eof": True,
             "isolation.level": "read_uncommitted" if uncommitted else "read_committed",
             "auto.offset.reset": "earliest",
+            # The end of a partition shows after one empty fetch: a command should not wait half a second for it.
+            "fetch.wait.max.ms": 50,
             "error_cb": self._errors,
             "log_level": 0,
         }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fuseboard_streams.cli.options import connection_options, json_option, paint
+from fuseboard_streams.cli.render.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,7 +120,8 @@ def _tap(
                 return
         left -= set(ended)
     if hidden:
-        click.echo(f"{hidden} records that cannot be decoded or were deleted are not shown under a filter", err=True)
+        what = f"{plural(hidden, 'record')} without a readable value"
+        click.echo(f"{what} not shown because of the filter", err=True)
 
 
 def _offsets(reader: Reader, topic: str, start: Start, partition: int | None) -> dict[int, int]:

@@ -1,0 +1,351 @@
+"""The commands against running brokers."""
+
+import itertools
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fuseboard_schemas.codec import Encoder
+from fuseboard_schemas.records import BreakerState
+from fuseboard_schemas.topics import TOPICS, TopicNames
+from fuseboard_streams.cli import top_command
+from fuseboard_streams.cli.render import top as render_top
+from tests.cli import samples
+from tests.cli.samples import BREAKER, NOW, SECOND
+from tests.cli.support import Board, run
+
+PARTITIONS = 3
+
+
+@pytest.fixture
+def board(broker: str, unique_prefix: str, topics: Callable[..., TopicNames]) -> Board:
+    topics(broker, unique_prefix, PARTITIONS)
+    return Board(broker, unique_prefix, PARTITIONS)
+
+
+def lines_of(output: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+class TestTopics:
+    """``topics plan`` and ``apply``."""
+
+    def test_plan_apply_plan(self, broker: str, unique_prefix: str) -> None:
+        options = ("--bootstrap", broker, "--prefix", unique_prefix)
+        planned = run("topics", "plan", "--partitions", "2", *options)
+        assert planned.exit_code == 1
+        assert f"{len(TOPICS)} differences" in planned.stdout
+        applied = run("topics", "apply", "--partitions", "2", "--replication", "1", *options)
+        assert applied.exit_code == 0, applied.output
+        assert f"✓ {unique_prefix}tool-calls  created" in applied.stdout
+        again = run("topics", "plan", *options)
+        assert again.exit_code == 0
+        assert "are as declared" in again.stdout
+
+    def test_another_partition_count_is_left_to_a_person(self, board: Board) -> None:
+        result = run("topics", "apply", "--partitions", "5", "--json", *board.options)
+        assert result.exit_code == 1
+        changes = json.loads(result.stdout)["changes"]
+        assert {change["kind"] for change in changes} == {"partitions"}
+        assert all("migrate" in change["todo"] and not change["done"] for change in changes)
+
+
+class TestTap:
+    """``tap``: every kind of record, filters, places to start."""
+
+    def tap(self, board: Board, *arguments: str) -> list[dict[str, Any]]:
+        result = run("tap", *arguments, "--until-end", "--json", *board.options)
+        assert result.exit_code == 0, result.output
+        return lines_of(result.stdout)
+
+    def test_records_garbage_and_tombstones_are_all_shown(self, board: Board) -> None:
+        board.calls(1)
+        board.raw("tool-calls", b"\x00garbage")
+        board.raw("tool-calls", None, b"gone")
+        board.raw("tool-calls", Encoder("EnforcementAck").encode(samples.ack()), b"\xff")
+        board.flush()
+        good, garbage, gone, other = self.tap(board, "tool-calls", "--from", "beginning")
+        assert (good["record"], good["tool"], good["outcome"]) == ("ToolCall", "billing.refund", "ERROR")
+        assert good["kafka"]["topic"] == board.prefix + "tool-calls"
+        assert (good["kafka"]["partition"], good["kafka"]["offset"], good["kafka"]["key"]) == (0, 0, "default/a")
+        assert garbage["undecodable"]["reason"] == "UNKNOWN_SCHEMA"
+        assert gone["tombstone"] is True
+        assert other["undecodable"]["reason"] == "WRONG_RECORD"
+        text = run("tap", "tool-calls", "--from", "beginning", "--until-end", "--headers", *board.options).stdout
+        assert "ERROR RateLimitError" in text
+        assert "UNKNOWN_SCHEMA" in text
+        assert "TOMBSTONE  gone" in text
+        assert "key \\xff" in text
+        assert "ce_id=x1  none=" in text
+
+    def test_filters(self, board: Board) -> None:
+        board.calls(3)
+        board.calls(2, actor="other", tool="pay")
+        board.raw("tool-calls", b"garbage")
+        board.flush()
+        assert len(self.tap(board, "tool-calls", "--from", "beginning", "--actor", "other")) == 2
+        assert len(self.tap(board, "tool-calls", "--from", "beginning", "--tool", "billing.*")) == 3
+        assert len(self.tap(board, "tool-calls", "--from", "beginning", "--where", "seq!=0")) == 3
+        assert len(self.tap(board, "tool-calls", "--from", "beginning", "--where", "seq=0", "--tool", "pay")) == 1
+        assert self.tap(board, "tool-calls", "--from", "beginning", "--tenant", "nobody") == []
+        hidden = run("tap", "tool-calls", "--from", "beginning", "--until-end", "--actor", "x", *board.options)
+        assert hidden.stdout == ""
+        assert "1 record without a readable value" in hidden.stderr
+
+    def test_where_to_start(self, board: Board) -> None:
+        board.calls(5)
+        assert [r["seq"] for r in self.tap(board, "tool-calls", "--from", "3")] == [3, 4]
+        assert [r["seq"] for r in self.tap(board, "tool-calls", "--from", "-2")] == [3, 4]
+        assert [r["seq"] for r in self.tap(board, "tool-calls", "--from", "beginning", "--max", "2")] == [0, 1]
+        assert self.tap(board, "tool-calls") == []
+        assert len(self.tap(board, "tool-calls", "--from", "2020-01-01T00:00:00Z")) == 5
+        assert self.tap(board, "tool-calls", "--from", "2100-01-01T00:00:00Z") == []
+        assert self.tap(board, "tool-calls", "--from", "beginning", "--partition", "1") == []
+        assert len(self.tap(board, board.prefix + "tool-calls", "--from", "beginning", "--partition", "0")) == 5
+
+    def test_a_partition_that_is_not_there(self, board: Board) -> None:
+        result = run("tap", "tool-calls", "--partition", "9", *board.options)
+        assert result.exit_code == 2
+        assert "partitions 0 to 2" in result.stderr
+
+    def test_a_missing_topic(self, broker: str, unique_prefix: str) -> None:
+        result = run("tap", "tool-calls", "--bootstrap", broker, "--prefix", unique_prefix)
+        assert result.exit_code == 2
+        assert f"{unique_prefix}tool-calls" in result.stderr
+        assert "fuseboard topics apply" in " ".join(result.stderr.split())
+
+    def test_records_of_an_open_transaction_are_shown_on_request_only(self, board: Board, broker: str) -> None:
+        from confluent_kafka import Producer
+
+        producer = Producer(
+            {"bootstrap.servers": broker, "transactional.id": board.prefix, "log_level": 0, "linger.ms": 0}
+        )
+        producer.init_transactions(30)
+        producer.begin_transaction()
+        value = Encoder("ToolCall").encode(samples.call())
+        producer.produce(board.prefix + "tool-calls", value, b"k", 0)
+        producer.flush(30)
+        try:
+            assert self.tap(board, "tool-calls", "--from", "beginning") == []
+            assert len(self.tap(board, "tool-calls", "--from", "beginning", "--uncommitted")) == 1
+        finally:
+            producer.abort_transaction(30)
+        assert self.tap(board, "tool-calls", "--from", "beginning") == []
+
+
+class TestPublish:
+    """``publish``: everything usable arrives, everything else is named."""
+
+    def published(self, board: Board) -> list[dict[str, Any]]:
+        result = run("tap", "tool-calls", "--from", "beginning", "--until-end", "--json", *board.options)
+        return lines_of(result.stdout)
+
+    def write(self, path: Path, count: int = 3) -> Path:
+        rows = [
+            {
+                "record": "tool-calls",
+                "ts": NOW + i * SECOND,
+                "actor": f"a{i % 2}",
+                "tool": "t",
+                "outcome": "OK",
+                "cost_usd": 0.1,
+            }
+            for i in range(count)
+        ]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+    def test_a_good_file(self, board: Board, tmp_path: Path) -> None:
+        result = run("publish", str(self.write(tmp_path / "x.jsonl")), *board.options)
+        assert result.exit_code == 0, result.output
+        assert "3 records sent and confirmed" in result.stdout
+        assert result.stderr == ""
+        found = self.published(board)
+        assert len(found) == 3
+        assert {r["cost_usd_micros"] for r in found} == {100_000}
+        assert {r["kafka"]["key"] for r in found} == {"default/a0", "default/a1"}
+
+    def test_bad_lines_are_named_and_the_rest_is_sent(self, board: Board, tmp_path: Path) -> None:
+        path = self.write(tmp_path / "x.jsonl")
+        good = path.read_bytes()
+        bad = b'{"record": "tool-calls", "ts": 5}\n\xff\xfe\n\n{"a": "\0"}\n[]\n'
+        path.write_bytes(good + bad + b'{"x": "' + b"y" * 5_000_000 + b'"}\n' + good)
+        result = run("publish", str(path), "--json", *board.options)
+        assert result.exit_code == 1
+        summary = json.loads(result.stdout)
+        assert (summary["sent"], summary["skipped"]) == (6, 5)
+        assert [p["line"] for p in summary["problems"]] == [4, 5, 7, 8, 9]
+        assert summary["problems"][0]["field"] == "ts"
+        assert len(self.published(board)) == 6
+        text = run("publish", str(path), *board.options)
+        assert f"{path}:4: field `ts`" in text.stderr
+        assert "5 lines skipped" in text.stderr
+
+    def test_a_record_that_kafka_does_not_take_is_a_problem_of_its_line(self, board: Board, tmp_path: Path) -> None:
+        path = self.write(tmp_path / "x.jsonl", 1)
+        huge = {**json.loads(path.read_text()), "intent": "x" * 2_000_000}
+        path.write_text(json.dumps(huge) + "\n" + path.read_text(), encoding="utf-8")
+        result = run("publish", str(path), "--json", *board.options)
+        assert result.exit_code == 1
+        summary = json.loads(result.stdout)
+        assert (summary["sent"], summary["skipped"], summary["problems"][0]["line"]) == (1, 1, 1)
+        assert "max.message.bytes" in summary["problems"][0]["detail"]
+
+    def test_standard_input_and_one_kind_for_all(self, board: Board) -> None:
+        row = json.dumps({"ts": NOW, "actor": "a", "tool": "t", "outcome": "OK"})
+        result = run("publish", "-", "--record", "tool-calls", *board.options, stdin=(row + "\n").encode())
+        assert result.exit_code == 0, result.output
+        assert len(self.published(board)) == 1
+        nothing = run("publish", "-", *board.options, stdin=b"")
+        assert nothing.exit_code == 0
+        assert "0 records sent" in nothing.stdout
+
+    def test_two_runs_are_two_clients_unless_ids_are_kept(self, board: Board, tmp_path: Path) -> None:
+        path = str(self.write(tmp_path / "x.jsonl"))
+        run("publish", path, *board.options)
+        run("publish", path, *board.options)
+        found = self.published(board)
+        assert len({r["client_id"] for r in found}) == 2
+        assert sorted(r["seq"] for r in found if r["actor"] == "a0") == [0, 0, 1, 1]
+        tapped = run("tap", "tool-calls", "--from", "beginning", "--until-end", "--json", *board.options).stdout
+        again = run("publish", "-", "--keep-ids", *board.options, stdin=tapped.encode())
+        assert again.exit_code == 0, again.output
+        assert len({r["client_id"] for r in self.published(board)}) == 2
+        assert len(self.published(board)) == 12
+
+    @pytest.mark.parametrize("source", ["file", "stdin"])
+    def test_rebase_makes_the_last_event_now(self, board: Board, tmp_path: Path, source: str) -> None:
+        from datetime import datetime
+
+        path = self.write(tmp_path / "x.jsonl")
+        before = time.time_ns() // 1_000
+        if source == "file":
+            run("publish", str(path), "--rebase", "last", *board.options)
+        else:
+            run("publish", "-", "--rebase", "last", *board.options, stdin=path.read_bytes())
+        times = sorted(round(datetime.fromisoformat(r["ts"]).timestamp() * 1e6) for r in self.published(board))
+        assert before <= times[-1] <= time.time_ns() // 1_000
+        assert [b - a for a, b in itertools.pairwise(times)] == [SECOND, SECOND]
+
+    def test_a_missing_topic_stops_it(self, broker: str, unique_prefix: str, tmp_path: Path) -> None:
+        path = str(self.write(tmp_path / "x.jsonl"))
+        result = run("publish", path, "--bootstrap", broker, "--prefix", unique_prefix)
+        assert result.exit_code == 2
+        assert "fuseboard topics apply" in " ".join(result.stderr.split())
+        assert run("tap", "tool-calls", "--bootstrap", broker, "--prefix", unique_prefix).exit_code == 2
+
+
+class TestBreakers:
+    """``breakers list`` and ``show``."""
+
+    def test_list(self, board: Board) -> None:
+        assert run("breakers", "list", *board.options).stdout == "no breaker has tripped\n"
+        forgotten = samples.closed(breaker_id="ACTOR:default/b", actor="b", tenant="default")
+        board.breakers(samples.half_open(epoch=1), samples.closed(), forgotten, samples.command())
+        home = next(p for p in range(PARTITIONS) if self.has(board, p, forgotten.breaker_id))
+        board.raw("breaker-commands", None, forgotten.breaker_id.encode(), home)
+        board.flush()
+        found = json.loads(run("breakers", "list", "--json", *board.options).stdout)
+        assert [(b["breaker_id"], b["state"]) for b in found] == [
+            (BREAKER, "OPEN"),
+            ("ACTOR:acme/billing_agent", "CLOSED"),
+        ]
+        opened = json.loads(run("breakers", "list", "--json", "--open", *board.options).stdout)
+        assert [b["breaker_id"] for b in opened] == [BREAKER]
+        text = run("breakers", "list", "--actor", "support*", *board.options).stdout
+        assert "OPEN" in text
+        assert "billing_agent" not in text
+
+    def has(self, board: Board, partition: int, key: str) -> bool:
+        arguments = ("--from", "beginning", "--until-end", "--json", "--partition", str(partition))
+        found = lines_of(run("tap", "breaker-commands", *arguments, *board.options).stdout)
+        return any(r["kafka"]["key"] == key for r in found)
+
+    def test_show(self, board: Board) -> None:
+        board.breakers(samples.closed(), samples.command())
+        board.acks([samples.ack(), samples.ack(breaker_id="ACTOR:default/support_agent_v4", enforcer="other")])
+        result = run("breakers", "show", "support_agent_v4", "get_reservation_details", *board.options)
+        assert result.exit_code == 0, result.output
+        for text in (
+            BREAKER,
+            "OPEN since",
+            "13 failures in 21 calls",
+            "agent-7",
+            "Beta(0.72, 12.7)",
+            "10^6",
+            "500 calls",
+        ):
+            assert text in result.stdout
+        assert "other" not in result.stdout
+        found = json.loads(run("breakers", "show", BREAKER, "--json", *board.options).stdout)
+        assert found["state"] == "OPEN"
+        assert [a["enforcer"] for a in found["acks"]] == ["agent-7"]
+        assert found["settings"]["prior"] == "Beta(0.72, 12.7)"
+        by_actor = run("breakers", "show", "billing_agent", "--tenant", "acme", *board.options)
+        assert "CLOSED since" in by_actor.stdout
+        assert "no enforcer has acknowledged it" in by_actor.stdout
+
+    def test_a_breaker_nobody_knows(self, board: Board) -> None:
+        result = run("breakers", "show", "nobody", *board.options)
+        assert result.exit_code == 1
+        assert "never tripped" in " ".join(result.stderr.split())
+
+
+class TestTop:
+    """``top --once`` and ``--json``."""
+
+    def test_a_snapshot(self, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+        # Windows so long that a slow machine cannot leave them.
+        monkeypatch.setattr(top_command, "WINDOW_S", 1_000)
+        monkeypatch.setattr(render_top, "SILENT_AFTER_US", 1_000 * SECOND)
+        board.calls(2_000)
+        board.breakers(samples.closed(), samples.half_open(epoch=1), samples.command())
+        for shard in range(PARTITIONS - 1):
+            board.heartbeat(shard, "worker-old")
+            board.heartbeat(shard, "worker-a", lag_s=0.25 + shard)
+        found = json.loads(run("top", "--once", "--json", *board.options).stdout)
+        assert found["events_per_s"] == pytest.approx(2.0)
+        assert found["partitions"] == PARTITIONS
+        assert found["shards_alive"] == PARTITIONS - 1
+        assert found["workers"] == ["worker-a"]
+        assert found["lag_s"] == pytest.approx(1.25)
+        assert found["dead_letters_last_minute"] == 0
+        assert [b["breaker_id"] for b in found["open_breakers"]] == [BREAKER]
+        assert [t["state"] for t in found["transitions"]] == ["HALF_OPEN", "OPEN", "CLOSED"]
+        text = run("top", "--once", *board.options).stdout
+        assert "2 /s tool calls" in text
+        assert "1 worker, 2 of 3 shards" in text
+        assert "1 breaker open" in text
+
+    def test_nothing_there_yet(self, board: Board) -> None:
+        found = json.loads(run("top", "--once", "--json", *board.options).stdout)
+        assert found["lag_s"] is None
+        assert found["shards_alive"] == 0
+        assert "start one with `fuseboard worker`" in run("top", "--once", *board.options).stdout
+
+    def test_a_breaker_that_closes_leaves_the_view(self, board: Board) -> None:
+        board.breakers(samples.command())
+        board.breakers(samples.command(state=BreakerState.CLOSED, epoch=samples.command().epoch + 1))
+        found = json.loads(run("top", "--once", "--json", *board.options).stdout)
+        assert found["open_breakers"] == []
+        assert len(found["transitions"]) == 2
+
+
+class TestDoctor:
+    """``doctor``: exit codes and what it says."""
+
+    def test_missing_topics(self, broker: str, unique_prefix: str) -> None:
+        result = run("doctor", "--bootstrap", broker, "--prefix", unique_prefix, "--listen", "0.2")
+        assert result.exit_code == 1
+        assert "fuseboard topics apply" in result.stdout
+
+    def test_no_worker(self, board: Board) -> None:
+        result = run("doctor", "--json", "--listen", "0.2", *board.options)
+        assert result.exit_code == 1
+        found = json.loads(result.stdout)
+        assert found["ok"] is False
+        assert [c["name"] for c in found["checks"] if not c["ok"]] == ["heartbeats"]
