@@ -12,13 +12,16 @@ transactional id (its open transaction is aborted), offsets inside a transaction
 
 Where it differs, and what therefore only Apache Kafka can prove:
 
+- A member of a group that dies without leaving (SIGKILL) is never expelled, ``session.timeout.ms`` or not: its
+  partitions stay unread. A member restarted with the same ``group.instance.id`` takes its place at once, so workers on
+  this broker should have one (``--instance-id``).
 - ``transaction.timeout.ms`` is not enforced: a transaction left open by a dead producer stays open, and holds
   ``read_committed`` readers back, until a producer with the same transactional id calls ``init_transactions``.
-- ``send_offsets_to_transaction`` accepts the metadata of an older generation of the group, so a stale owner is not
-  refused by it.
+- ``send_offsets_to_transaction`` accepts the metadata of a member that is no longer in the group, so it does not refuse
+  a stale owner.
+- A SIGKILL of the broker can lose the last records it has acknowledged; an orderly stop loses nothing.
 - A topic that does not exist is created by the first record sent to it.
-- A fetch that would return only the records of an aborted or open transaction answers at once, and retention works to
-  the millisecond instead of by segment.
+- Retention works to the millisecond instead of by segment; timestamps far in the future are accepted.
 """
 
 from __future__ import annotations

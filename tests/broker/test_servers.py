@@ -94,7 +94,7 @@ def test_the_registry_answers_the_confluent_api(apicurio: str) -> None:
         assert isinstance(json.load(answer), list)
 
 
-def test_the_embedded_broker_keeps_a_given_folder_over_a_kill_and_a_restart(tmp_path: Path) -> None:
+def test_the_embedded_broker_finds_its_data_again_after_a_restart(tmp_path: Path) -> None:
     with EmbeddedBroker(tmp_path) as server:
         producer = _producer(server.bootstrap, "writer")
         admin = AdminClient({"bootstrap.servers": server.bootstrap, **QUIET})
