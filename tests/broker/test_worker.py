@@ -1,0 +1,220 @@
+"""The worker end to end, on every broker there is."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+from urllib.request import urlopen
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from fuseboard_schemas.codec import Encoder
+from fuseboard_schemas.errors import ConfigurationError, UnreachableError
+from fuseboard_schemas.records import BreakerState, DeadLetterReason, StateKind
+from fuseboard_streams.embedded import free_ports
+from fuseboard_streams.worker.errors import StateConflictError
+from tests.support.brokers import new_prefix
+from tests.support.workers import Bad, WorkerThread, calls, decisions, produce, read, run, until, with_bad
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fuseboard_schemas.topics import TopicNames
+
+    Topics = Callable[..., TopicNames]
+
+pytestmark = pytest.mark.broker
+
+
+def test_trips_the_broken_tools_and_dead_letters_the_bad_records(
+    broker: str, topics: Topics, unique_prefix: str
+) -> None:
+    names = topics(broker, unique_prefix)
+    mixed = with_bad(calls(3000))
+    produce(broker, names.tool_calls, mixed)
+
+    log = run(broker, unique_prefix)
+
+    commands = [each.decoded("BreakerCommand") for each in read(broker, names.breaker_commands)]
+    opened = {each.breaker_id for each in commands if each.state is BreakerState.OPEN}
+    assert len(opened) >= 8
+    assert all("/tool-1" in each for each in opened)
+    letters = [each.decoded("DeadLetter") for each in read(broker, names.dead_letters)]
+    rejected = [each for each in mixed if isinstance(each, Bad) or each.tool == "" or each.ts == 5]
+    assert len(letters) == len(rejected)
+    assert {each.reason for each in letters} == {
+        DeadLetterReason.TOMBSTONE,
+        DeadLetterReason.NOT_WIRE_FORMAT,
+        DeadLetterReason.UNKNOWN_SCHEMA,
+        DeadLetterReason.WRONG_RECORD,
+        DeadLetterReason.INVALID_FIELD,
+        DeadLetterReason.ANCIENT,
+    }
+    source = {(each.partition, each.offset): each for each in read(broker, names.tool_calls)}
+    for letter in letters:
+        original = source[letter.partition, letter.offset]
+        assert (letter.key, letter.payload) == (original.key, original.value)
+    stopped = next(each for each in log if each["event"] == "worker_stopped")
+    assert stopped["events"] + len([each for each in rejected if isinstance(each, Bad)]) == len(mixed)
+
+
+def test_runs_that_stop_in_between_decide_what_one_run_decides(
+    broker: str, topics: Topics, unique_prefix: str
+) -> None:
+    mixed = with_bad(calls(3000))
+    whole, parts = unique_prefix, new_prefix("parts")
+    produce(broker, topics(broker, whole).tool_calls, mixed)
+    run(broker, whole)
+    inputs = topics(broker, parts).tool_calls
+    for begin in range(0, len(mixed), 700):
+        produce(broker, inputs, mixed[begin : begin + 700])
+        run(broker, parts, batch_records=150, checkpoint_min_bytes=400, checkpoint_bytes_per_event=1.0)
+
+    expected, found = decisions(broker, whole), decisions(broker, parts)
+
+    assert found == expected
+    assert len(expected["breaker-commands"]) > 24
+
+
+def test_the_state_log_names_its_writer_and_every_input(broker: str, topics: Topics, unique_prefix: str) -> None:
+    names = topics(broker, unique_prefix)
+    produce(broker, names.tool_calls, calls(500))
+
+    log = run(broker, unique_prefix, batch_records=100)
+
+    writer = next(each["transactional_id"] for each in log if each["event"] == "worker_started")
+    for shard in range(4):
+        entries = [each.decoded("StateRecord") for each in read(broker, names.state) if each.partition == shard]
+        assert entries[0].kind is StateKind.CLAIM
+        assert [each.sequence for each in entries] == list(range(1, len(entries) + 1))
+        assert {each.writer for each in entries} == {writer}
+        position = {each.topic: each.next_offset for each in entries[0].inputs}
+        assert set(position) == {"tool-calls", "enforcement-acks"}
+        for entry in entries[1:]:
+            for each in entry.inputs:
+                assert each.from_offset == position[each.topic]
+                position[each.topic] = each.next_offset
+    done = {each.partition: each.offset + 1 for each in read(broker, names.tool_calls)}
+    last = {each.partition: each.decoded("StateRecord") for each in read(broker, names.state)}
+    assert {shard: entry.inputs[1].next_offset for shard, entry in last.items()} == done
+
+
+def test_two_workers_share_the_shards(broker: str, topics: Topics, unique_prefix: str) -> None:
+    mixed = with_bad(calls(2000))
+    alone, shared = unique_prefix, new_prefix("shared")
+    produce(broker, topics(broker, alone).tool_calls, mixed)
+    run(broker, alone)
+    names = topics(broker, shared)
+    more = {"idle_after_s": 1000.0}
+    with WorkerThread(broker, shared, more) as first, WorkerThread(broker, shared, more) as second:
+
+        def divided() -> bool:
+            latest = [worker.events("assigned")[-1]["shards"] for worker in (first, second) if worker.events("assigned")]
+            return sorted(map(len, latest)) == [2, 2]
+
+        until(divided, "two shards each")
+        produce(broker, names.tool_calls, mixed)
+        expected = decisions(broker, alone)["breaker-commands"]
+        until(lambda: len(read(broker, names.breaker_commands)) >= len(expected), "all commands")
+        until(lambda: {each.partition for each in read(broker, names.heartbeats)} == {0, 1, 2, 3}, "heartbeats")
+    assert first.failure is None
+    assert second.failure is None
+    found = decisions(broker, shared)
+    assert found["breaker-commands"] == expected
+
+
+def test_acknowledgements_are_taken_in(broker: str, topics: Topics, unique_prefix: str) -> None:
+    names = topics(broker, unique_prefix)
+    ack = {
+        "breaker_id": "ACTOR_TOOL:default/agent-1/tool-1", "epoch": 17, "state": "OPEN", "tenant": "default",
+        "actor": "agent-1", "client_id": 5, "enforcer": "sdk", "ts": 1, "command_ts": 1, "seq": 1,
+    }  # fmt: skip
+    produce(broker, names.enforcement_acks, [Bad(Encoder("EnforcementAck").encode(ack)), Bad(b"no ack")])
+
+    log = run(broker, unique_prefix)
+
+    received = [each for each in log if each["event"] == "ack_received"]
+    assert [(each["breaker_id"], each["epoch"], each["client_id"]) for each in received] == [
+        (ack["breaker_id"], 17, 5)
+    ]
+    (letter,) = [each.decoded("DeadLetter") for each in read(broker, names.dead_letters)]
+    assert (letter.topic, letter.reason) == ("enforcement-acks", DeadLetterReason.NOT_WIRE_FORMAT)
+
+
+def test_an_idle_shard_follows_the_clock_and_says_so_in_the_journal(
+    broker: str, topics: Topics, unique_prefix: str
+) -> None:
+    names = topics(broker, unique_prefix)
+    produce(broker, names.tool_calls, calls(200, actors=4))
+    with WorkerThread(broker, unique_prefix, {"idle_after_s": 0.2, "heartbeat_s": 0.2}):
+
+        def advanced() -> bool:
+            last = {each.partition: each.decoded("StateRecord") for each in read(broker, names.state)}
+            return any(entry.advanced_us > 0 for entry in last.values())
+
+        until(advanced, "an advance in the journal")
+    for shard in range(4):
+        entries = [each.decoded("StateRecord") for each in read(broker, names.state) if each.partition == shard]
+        for before, entry in zip(entries, entries[1:], strict=False):
+            if entry.advanced_us:
+                assert entry.stream_time == before.stream_time + entry.advanced_us
+
+
+def test_health_readiness_and_metrics(broker: str, topics: Topics, unique_prefix: str) -> None:
+    names = topics(broker, unique_prefix)
+    produce(broker, names.tool_calls, calls(100))
+    with WorkerThread(broker, unique_prefix, {"http": True, "http_port": 0}) as worker:
+        until(lambda: bool(worker.events("worker_started")), "the start")
+        base = f"http://{worker.events('worker_started')[0]['http']}"
+
+        def scraped() -> str:
+            with urlopen(f"{base}/metrics") as answer:
+                return str(answer.read().decode())
+
+        until(lambda: "fuseboard_core_events_total 100.0" in scraped(), "all events counted")
+        with urlopen(f"{base}/readyz") as answer:
+            said = json.load(answer)
+        assert said["ready"]
+        assert set(said["shards"].values()) == {"ready"}
+        with urlopen(f"{base}/healthz") as answer:
+            assert answer.status == 200
+        text = scraped()
+        assert 'fuseboard_records_total{topic="tool-calls"} 100.0' in text
+        assert 'fuseboard_shards{state="ready"} 4.0' in text
+
+
+def test_a_missing_topic_names_the_command_that_creates_it(broker: str, unique_prefix: str) -> None:
+    with pytest.raises(ConfigurationError, match="fuseboard topics apply") as caught:
+        run(broker, unique_prefix)
+    assert caught.value.exit_code == 2
+
+
+def test_unequal_partition_counts_are_refused(broker: str, topics: Topics, unique_prefix: str) -> None:
+    names = topics(broker, unique_prefix)
+    admin = AdminClient({"bootstrap.servers": broker})
+    for future in admin.delete_topics([names.enforcement_acks]).values():
+        future.result(10)
+    until(lambda: names.enforcement_acks not in admin.list_topics(timeout=5).topics, "the deletion")
+    from confluent_kafka.admin import NewTopic
+
+    for future in admin.create_topics([NewTopic(names.enforcement_acks, 2, 1)]).values():
+        future.result(10)
+    with pytest.raises(ConfigurationError, match="same number of partitions"):
+        run(broker, unique_prefix)
+
+
+def test_the_state_of_another_group_is_refused(broker: str, topics: Topics, unique_prefix: str) -> None:
+    names = topics(broker, unique_prefix)
+    produce(broker, names.tool_calls, calls(50))
+    run(broker, unique_prefix)
+    with pytest.raises(StateConflictError, match="Two groups cannot share one state"):
+        run(broker, unique_prefix, group=f"{unique_prefix}others")
+
+
+def test_an_unreachable_broker_is_named() -> None:
+    (port,) = free_ports(1)
+    with pytest.raises(UnreachableError, match=f"127.0.0.1:{port}") as caught:
+        run(f"127.0.0.1:{port}", "nowhere.", connect_timeout_s=1.0)
+    assert caught.value.exit_code == 3
+
