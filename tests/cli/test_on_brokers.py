@@ -2,6 +2,11 @@
 
 import itertools
 import json
+import os
+import pty
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -349,3 +354,47 @@ class TestDoctor:
         found = json.loads(result.stdout)
         assert found["ok"] is False
         assert [c["name"] for c in found["checks"] if not c["ok"]] == ["heartbeats"]
+
+
+class TestInterrupted:
+    """Ctrl-C ends a live command quietly, with 130."""
+
+    def start(self, *arguments: str, terminal: bool) -> tuple[subprocess.Popen[bytes], int]:
+        """Start a command; its output goes to a terminal or a pipe, whose reading end is returned."""
+        script = "from fuseboard_streams.cli import main; main()"
+        reading, writing = pty.openpty() if terminal else os.pipe()
+        environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
+        child = subprocess.Popen(
+            [sys.executable, "-c", script, *arguments],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+        os.close(writing)
+        return child, reading
+
+    def interrupt(self, child: subprocess.Popen[bytes], reading: int, until: bytes) -> bytes:
+        """Wait for a text in the output, send SIGINT, and return what the command wrote to standard error."""
+        seen = b""
+        while until not in seen:
+            chunk = os.read(reading, 65_536)
+            assert chunk, seen
+            seen += chunk
+        child.send_signal(signal.SIGINT)
+        assert child.stderr is not None
+        errors = child.stderr.read()
+        assert child.wait(60) == 130
+        os.close(reading)
+        child.stderr.close()
+        return errors
+
+    def test_tap(self, board: Board) -> None:
+        board.calls(1)
+        child, reading = self.start("tap", "tool-calls", "--from", "beginning", *board.options, terminal=False)
+        assert self.interrupt(child, reading, b"billing.refund").strip() == b""
+
+    def test_top_on_a_terminal(self, board: Board) -> None:
+        board.breakers(samples.command())
+        child, reading = self.start("top", "--interval", "0.2", *board.options, terminal=True)
+        assert self.interrupt(child, reading, b"1 breaker open").strip() == b""

@@ -124,7 +124,7 @@ class Reader:
         """
         records: list[Message] = []
         ended: list[tuple[str, int]] = []
-        for message in self._call("while reading", lambda: self._consumer.consume(1_000, timeout_s)):
+        for message in self._call("while reading", lambda: self._available(timeout_s)):
             error = message.error()
             if error is None:
                 records.append(message)
@@ -135,6 +135,11 @@ class Reader:
         if not records and not ended:
             self._check_alive()
         return records, ended
+
+    def _available(self, timeout_s: float) -> list[Message]:
+        """Return what is there as soon as something is: `consume` alone would wait for the whole number or time."""
+        first = self._consumer.poll(timeout_s)
+        return [] if first is None else [first, *self._consumer.consume(1_000, 0)]
 
     def to_end(self, topic: str, starts: dict[int, int], *, timeout_s: float = 30.0) -> Iterator[Message]:
         """Yield the records of partitions up to the end they have when it is reached.

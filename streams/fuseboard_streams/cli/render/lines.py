@@ -111,9 +111,10 @@ def _command(command: BreakerCommand, paint: Paint) -> list[str]:
         paint(state, STATE_STYLE.get(state, "")),
         "" if str(command.action) == "NONE" else str(command.action),
         paint(printable(who(command.tenant, command.actor, command.tool)), "bold"),
-        evidence(command.evidence_log10, command.calls_seen, command.failures_seen, command.null_p0),
-        probes(command),
-        printable(command.reason),
+        # The reason has the figures in it.
+        printable(command.reason)
+        or probes(command)
+        or evidence(command.evidence_log10, command.calls_seen, command.failures_seen, command.null_p0),
         paint(f"epoch {command.epoch}", "dim"),
         paint("SHADOW", "magenta") if str(command.mode) == "SHADOW" else "",
     ]
@@ -155,11 +156,17 @@ def _signal(signal: Signal, paint: Paint) -> list[str]:
         paint(level, _LEVEL_STYLE.get(level, "")),
         paint(printable(who(signal.tenant, signal.actor, signal.tool)), "bold"),
         printable(signal.metric),
-        "" if signal.value is None else f"{signal.value:g}",
-        evidence(signal.evidence_log10, signal.calls, signal.failures, signal.null_p0),
-        printable(signal.reason or ""),
+        *_finding(signal),
         paint(f"from {printable(signal.source)}", "dim"),
     ]
+
+
+def _finding(signal: Signal) -> list[str]:
+    """Return what a signal says: its own words, else its figures."""
+    if signal.reason:
+        return [printable(signal.reason)]
+    figures = evidence(signal.evidence_log10, signal.calls, signal.failures, signal.null_p0)
+    return ["" if signal.value is None else f"{signal.value:g}", figures]
 
 
 def _heartbeat(beat: Heartbeat, paint: Paint) -> list[str]:
