@@ -270,10 +270,10 @@ class Publisher:
     def step(self) -> float:
         """Do all that can be done now; returns the seconds after which there may be more to do."""
         now = self._clock()
-        transport = self._connect()
         backlog = self._backlog_now()
-        transport.poll(self._poll_timeout(now))
-        self._settle(now, backlog)
+        if self._transport is not None:
+            self._transport.poll(self._poll_timeout(now))
+            self._settle(now, backlog)
         failed = self._retry_at is not None
         if self._retry_at is not None and now >= self._retry_at:
             self._start_over()
@@ -313,10 +313,18 @@ class Publisher:
             self._transport.close()
             self._transport = None
 
-    def _connect(self) -> Transport:
+    def _connect(self) -> Transport | None:
         if self._transport is None:
-            self._transport = self._make_transport()
+            try:
+                self._transport = self._make_transport()
+            except Exception as error:
+                log.error("%s Events are kept meanwhile.", error)
+                self._back_off()
         return self._transport
+
+    def _back_off(self) -> None:
+        self._retry_at = self._clock() + self._retry_delay
+        self._retry_delay = min(self._retry_delay * 2, _RETRY_MOST_S)
 
     def _backlog_now(self) -> Backlog:
         if self._backlog is None:
@@ -385,8 +393,8 @@ class Publisher:
         self._unsent.append(entry)
 
     def _send(self) -> None:
-        transport = self._connect()
-        while self._unsent:
+        transport = self._connect() if self._unsent else None
+        while self._unsent and transport is not None:
             entry = self._unsent[0]
             if not transport.send(entry.message, partial(self._report, entry)):
                 return
@@ -396,8 +404,7 @@ class Publisher:
         if verdict is Verdict.RETRY:
             if self._retry_at is None:
                 log.warning("Kafka did not take an event for %s: %s. Trying again.", entry.message.topic, reason)
-                self._retry_at = self._clock() + self._retry_delay
-                self._retry_delay = min(self._retry_delay * 2, _RETRY_MOST_S)
+                self._back_off()
             return
         entry.done = True
         if verdict is Verdict.REFUSED:

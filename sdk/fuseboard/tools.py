@@ -147,8 +147,7 @@ class Tool:
         if isinstance(decision, Admission):
             call.admit(decision)
             if decision.needs_approval:
-                answer = self._ask(call)
-                self._judge(call, decision, await answer if inspect.isawaitable(answer) else answer)
+                self._judge(call, decision, await self._ask_async(call))
             if decision.warn:
                 self._runtime.warn_stale(call)
             return
@@ -162,7 +161,23 @@ class Tool:
         return decision
 
     def _ask(self, call: Call) -> bool | Awaitable[bool]:
-        return False if self._approve is None else self._approve(call)
+        if self._approve is None:
+            return False
+        try:
+            return self._approve(call)
+        except Exception:
+            log.exception("The approve hook of %s failed: the call is not approved.", self.name)
+            return False
+
+    async def _ask_async(self, call: Call) -> bool:
+        answer = self._ask(call)
+        if not inspect.isawaitable(answer):
+            return bool(answer)
+        try:
+            return await answer
+        except Exception:
+            log.exception("The approve hook of %s failed: the call is not approved.", self.name)
+            return False
 
     def _judge(self, call: Call, admission: Admission, approved: bool | Awaitable[bool]) -> None:
         if inspect.isawaitable(approved):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 NOW_US = 1_790_000_000_000_000
 TENANT = "default"
 ACTOR = "support_agent"
+_SEEDS = itertools.count(7)
 
 
 class Clock:
@@ -142,7 +144,7 @@ def world(**settings: Any) -> World:
         loaded,
         clock=clock,
         wall_us=clock.wall_us,
-        ids=Ids(random.Random(7)),
+        ids=Ids(random.Random(next(_SEEDS))),
         sleep=clock.sleep,
         transport=broker.connect,
         follow=False,

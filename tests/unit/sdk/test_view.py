@@ -1,0 +1,117 @@
+"""What the view makes of commands and heartbeats."""
+
+from __future__ import annotations
+
+import pytest
+
+from fuseboard.view import View
+from fuseboard_schemas.records import Action, BreakerState, Scope
+from tests.unit.sdk.support import ACTOR, TENANT, command
+
+KEY = "ACTOR_TOOL:default/support_agent/refund"
+
+
+@pytest.fixture
+def view() -> View:
+    made = View(10.0)
+    made.register(TENANT, ACTOR, "refund")
+    return made
+
+
+def apply(view: View, *commands: object, catching_up: bool = False) -> None:
+    for made in commands:
+        view.apply(KEY, made, 0, catching_up=catching_up)  # type: ignore[arg-type]
+    view.publish()
+
+
+def test_a_snapshot_never_changes(view: View) -> None:
+    before = view.snapshot
+    apply(view, command(epoch=1))
+    assert not before.breakers
+    assert list(view.snapshot.breakers) == [KEY]
+
+
+def test_older_and_repeated_epochs_are_ignored(view: View) -> None:
+    apply(view, command(epoch=5), command(epoch=4, state=BreakerState.CLOSED), command(epoch=5, reason="again"))
+    assert view.snapshot.breakers[KEY].command.reason != "again"
+    assert [applied.command.epoch for applied in view.take_applied()] == [5]
+
+
+def test_a_tombstone_removes_but_epochs_are_remembered(view: View) -> None:
+    apply(view, command(epoch=5), None)
+    assert not view.snapshot.breakers
+    apply(view, command(epoch=5))
+    assert not view.snapshot.breakers
+    apply(view, command(epoch=6))
+    assert list(view.snapshot.breakers) == [KEY]
+
+
+def test_what_nobody_registered_is_ignored(view: View) -> None:
+    other = command(actor="stranger")
+    view.apply(other.breaker_id, other, 0, catching_up=False)
+    view.publish()
+    assert not view.snapshot.breakers
+    assert view.take_applied() == []
+
+
+def test_a_key_that_is_no_breaker_id_is_ignored(view: View) -> None:
+    view.apply("nonsense", command(), 0, catching_up=False)
+    view.publish()
+    assert not view.snapshot.breakers
+
+
+def test_every_epoch_is_acknowledged_once_when_live(view: View) -> None:
+    apply(view, command(epoch=1), command(epoch=2, state=BreakerState.CLOSED))
+    assert [applied.command.epoch for applied in view.take_applied()] == [1, 2]
+    assert view.take_applied() == []
+
+
+def test_only_the_last_epoch_is_acknowledged_after_a_catch_up(view: View) -> None:
+    apply(view, command(epoch=1), command(epoch=2), catching_up=True)
+    assert view.take_applied() == []
+    view.reached_end(0, view.interests)
+    assert [applied.command.epoch for applied in view.take_applied()] == [2]
+
+
+def test_a_breaker_deleted_during_the_catch_up_is_not_acknowledged(view: View) -> None:
+    apply(view, command(epoch=1), None, catching_up=True)
+    view.reached_end(0, view.interests)
+    assert view.take_applied() == []
+
+
+def test_the_end_of_another_partition_acknowledges_nothing(view: View) -> None:
+    apply(view, command(epoch=1), catching_up=True)
+    view.reached_end(1, frozenset())
+    assert view.take_applied() == []
+
+
+def test_commands_are_enforced_during_the_catch_up_already(view: View) -> None:
+    apply(view, command(epoch=1), catching_up=True)
+    assert list(view.snapshot.breakers) == [KEY]
+
+
+def test_covered_grows_with_the_partitions_read(view: View) -> None:
+    assert view.snapshot.covered == frozenset()
+    view.reached_end(0, frozenset({"default/support_agent"}))
+    view.reached_end(1, frozenset({"default"}))
+    assert view.snapshot.covered == {"default/support_agent", "default"}
+
+
+def test_a_heartbeat_is_good_for_its_actors_only_and_for_a_while(view: View) -> None:
+    mine, other = view.freshness(TENANT, ACTOR), view.freshness(TENANT, "other")
+    view.heartbeat(frozenset({"default/support_agent"}), 0.5, 100.0)
+    assert mine.until == 110.0
+    assert other.until < 0
+    view.heartbeat(frozenset({"default/support_agent"}), 10.0, 101.0)
+    assert mine.until == 101.0, "a shard that lags too far gives no protection"
+
+
+def test_freshness_keeps_its_identity(view: View) -> None:
+    assert view.freshness(TENANT, ACTOR) is view.freshness(TENANT, ACTOR)
+
+
+def test_sessions_are_listed_by_actor(view: View) -> None:
+    halt = command(Scope.SESSION, Action.HALT)
+    view.apply(halt.breaker_id, halt, 0, catching_up=False)
+    view.publish()
+    assert view.snapshot.actors_with_sessions == {"default/support_agent"}
