@@ -35,12 +35,14 @@ class Input:
         topic: its name.
         partitions: how many it has.
         events: how many records it holds.
+        prefix: of all our topics beside it.
     """
 
     cluster: Cluster
     topic: str
     partitions: int
     events: int
+    prefix: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from math import gcd
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,6 +54,7 @@ class Workload:
         seed: chooses everything that is drawn.
         tenant: the tenant of all actors.
         name: what the actors' names begin with.
+        sweep: let the first events visit every tool of every actor once, in a scattered order, before any is drawn.
     """
 
     events: int
@@ -64,6 +66,7 @@ class Workload:
     seed: int = 1
     tenant: str = "default"
     name: str = "agent"
+    sweep: bool = False
 
     def actor_name(self, number: int) -> str:
         """The name of actor `number`."""
@@ -80,6 +83,18 @@ class Workload:
     def effect(self, number: int) -> str:
         """The effect of tool `number`."""
         return EFFECTS[number % len(EFFECTS)]
+
+    @property
+    def sweep_events(self) -> int:
+        """How many of the first events are the sweep."""
+        return self.actors * self.tools if self.sweep else 0
+
+    def swept(self, index: Int64s) -> tuple[Int64s, Int64s]:
+        """Actor and tool of the sweep's events number `index`: a permutation of all pairs."""
+        pairs = self.actors * self.tools
+        step = next(each for each in range(int(pairs * 0.618) | 1, 2 * pairs + 3) if gcd(each, pairs) == 1)
+        pair = index * step % pairs
+        return pair % self.actors, pair // self.actors
 
     def client_ids(self) -> Int64s:
         """The client id of each actor: one process per actor."""
@@ -157,6 +172,9 @@ def generate(workload: Workload, chunk: int = CHUNK) -> Iterator[Events]:
         index = np.arange(first, first + size, dtype=np.int64)
         actor = rng.integers(workload.actors, size=size)
         tool = rng.integers(workload.tools, size=size)
+        in_sweep = index < workload.sweep_events
+        if in_sweep.any():
+            actor[in_sweep], tool[in_sweep] = workload.swept(index[in_sweep])
         failed = rng.random(size) < workload.failure_rate
         ended = workload.start_us + (index * (1e6 / workload.events_per_s)).astype(np.int64)
         outcome = np.where(failed, 1 + (rng.random(size) < 0.2), 0)

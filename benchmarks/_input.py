@@ -52,4 +52,4 @@ def prepare(cluster: Cluster, workload: Workload, logs: Path, prefix: str = PREF
     console.print(f"[dim]writing {workload.events:,} events of {workload.actors:,} actors[/dim]")
     seconds = write(cluster, workload, topic, PARTITIONS, logs)
     console.print(f"[dim]  written in {seconds:.0f} s[/dim]")
-    return Input(cluster, topic, PARTITIONS, workload.events)
+    return Input(cluster, topic, PARTITIONS, workload.events, prefix)

@@ -85,12 +85,15 @@ class Curve:
         Raises:
             ProcessFailed: the group committed fewer than two different positions.
         """
-        moved = [point for index, point in enumerate(self.points) if self._moved(index)]
-        if len(moved) < 2:
-            raise ProcessFailed("the group committed fewer than two positions: too few events to measure a rate")
+        moved = self._progress()
         low, high = moved[0].events, moved[-1].events
-        first = next(point for point in moved if point.events >= low + start * (high - low))
-        last = next(point for point in moved if point.events >= low + end * (high - low))
+        return self.part(low + start * (high - low), low + end * (high - low))
+
+    def part(self, start: float, end: float) -> Mapping[str, float]:
+        """Rate and cost between two positions, in events; see `between`."""
+        moved = self._progress()
+        first = next((point for point in moved if point.events >= start), moved[-1])
+        last = next((point for point in moved if point.events >= end), moved[-1])
         events, seconds = last.events - first.events, last.at - first.at
         if events <= 0 or seconds <= 0:
             raise ProcessFailed("the group committed too rarely to measure this part of its way")
@@ -103,9 +106,13 @@ class Curve:
             "rss_mb": last.usage.rss_peak_bytes / 2**20,
         }
 
-    def _moved(self, index: int) -> bool:
-        before = self.points[index - 1].events if index else 0
-        return self.points[index].events > before
+    def _progress(self) -> list[Point]:
+        """The points at which the group had come further than before."""
+        before = [0, *(point.events for point in self.points)]
+        moved = [point for point, earlier in zip(self.points, before, strict=False) if point.events > earlier]
+        if len(moved) < 2:
+            raise ProcessFailed("the group committed fewer than two positions: too few events to measure a rate")
+        return moved
 
 
 class Cluster:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 import psutil
 
 from benchmarks._harness import ROOT
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 
-class ProcessFailed(RuntimeError):
+class ProcessFailed(click.ClickException):
     """A process that a benchmark started ended with an error, or did not end in time."""
 
 

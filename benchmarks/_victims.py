@@ -47,8 +47,8 @@ class Outage(Exception):
     """What the tools raise."""
 
 
-def fail_until_refused(fuse: Fuseboard, tool: str, pace_s: float) -> int:
-    """Call a tool that always fails until it is refused.
+def fail_until_refused(fuse: Fuseboard, actor: str, tool: str, pace_s: float) -> int:
+    """Call a tool that always fails until it is refused; each call is a trace of its own, so each failure counts.
 
     Returns:
         The wall clock at the first refusal, microseconds since 1970.
@@ -59,7 +59,7 @@ def fail_until_refused(fuse: Fuseboard, tool: str, pace_s: float) -> int:
     deadline = time.monotonic() + BLOCKED_S
     while time.monotonic() < deadline:
         try:
-            with fuse.call(tool, effect=Effect.READ):
+            with fuse.trace(), fuse.call(tool, effect=Effect.READ, actor=actor):
                 raise Outage
         except Outage:
             time.sleep(pace_s)
@@ -81,8 +81,7 @@ def run(job: Job) -> None:
             time.sleep(0.05)
         for number in range(job.samples):
             actor, tool = job.actors[number % len(job.actors)], f"failing.operation_{number:04d}"
-            with fuse.acting_as(actor):
-                refused_us = fail_until_refused(fuse, tool, job.pace_s)
+            refused_us = fail_until_refused(fuse, actor, tool, job.pace_s)
             identity = breaker_id(Scope.ACTOR_TOOL, "default", actor=actor, tool=tool)
             print(json.dumps({"breaker_id": identity, "refused_us": refused_us}), flush=True)
             # Tools go bad at any moment of the worker's rounds, not always at the same one.

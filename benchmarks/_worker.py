@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks._contenders import Contender, Input
-from benchmarks._input import PREFIX, remove_outputs
+from benchmarks._input import remove_outputs
 from benchmarks._processes import ProcessFailed, Started
 from fuseboard_streams.embedded import free_ports
 
@@ -118,7 +118,7 @@ def worker(
                 group,
                 {
                     "BOOTSTRAP": source.cluster.bootstrap,
-                    "PREFIX": PREFIX,
+                    "PREFIX": source.prefix,
                     "HTTP_PORT": str(port),
                     **(settings or {}),
                 },
@@ -134,7 +134,7 @@ def worker(
         name if processes == 1 else f"{name}_x{processes}",
         start,
         source.events,
-        lambda group: remove_outputs(source.cluster, PREFIX, source.partitions),
+        lambda group: remove_outputs(source.cluster, source.prefix, source.partitions),
         watch=scraper,
         extra=extra,
     )

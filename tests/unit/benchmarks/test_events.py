@@ -99,3 +99,14 @@ def test_longs_are_what_avro_writes_at_every_width() -> None:
     values = [0, -1, 1, 63, 64, -64, -65, 8191, 8192, 2**31, -(2**31), 2**62, 2**63 - 1, -(2**63)]
     values += [sign * 2**shift for shift in range(62) for sign in (1, -1)]
     assert _longs(np.array(values, dtype=np.int64)) == [_long(value) for value in values]
+
+
+@pytest.mark.parametrize(("actors", "tools"), [(1, 1), (2, 1), (30, 3), (100, 20), (1_000, 3)])
+def test_a_sweep_visits_every_tool_of_every_actor_once(actors: int, tools: int) -> None:
+    workload = Workload(events=actors * tools + 100, actors=actors, tools=tools, sweep=True)
+    visited = [
+        pair
+        for events in generate(workload, chunk=999)
+        for pair in zip(events.actor.tolist(), events.tool.tolist(), strict=True)
+    ]
+    assert len(set(visited[: workload.sweep_events])) == actors * tools
