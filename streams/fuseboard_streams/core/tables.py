@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 USED = 1
 _DIRTY = 2
 _READY = USED | _DIRTY
-_BORN = 1  # allocated in this transaction
-_DIED = 2  # live when this transaction began, and freed in it
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _SCAN = 4096
 
@@ -144,7 +142,7 @@ class Table:
                     raise ValueError(f"table {name}: two columns are called {column.name}")
                 self._columns[column.name] = column.empty(self._capacity)
         self._live: Bits = np.zeros(self._capacity, np.bool_)
-        self._life: Flags = np.zeros(self._capacity, np.uint8)
+        self._fresh: Bits = np.zeros(self._capacity, np.bool_)  # allocated in this transaction
         self._size = 0
         self._high_water = 0
         self._hint = 0  # no dead row lies below it
@@ -194,7 +192,7 @@ class Table:
     @property
     def nbytes(self) -> int:
         """Bytes held by columns, flags and index; of strings only the references."""
-        own = self._live.nbytes + self._life.nbytes + (self._index.nbytes if self._index else 0)
+        own = self._live.nbytes + self._fresh.nbytes + (self._index.nbytes if self._index else 0)
         flags = sum(state.flags.nbytes for state in self._families.values())
         return own + flags + sum(column.nbytes for column in self._columns.values())
 
@@ -301,8 +299,7 @@ class Table:
                 self._clear(state, used)
                 state.flags[used] = _DIRTY
         self._live[gone] = False
-        died = gone[self._life.take(gone) == 0]
-        self._life[died] = _DIED
+        died = gone[~self._fresh.take(gone)]
         self._died.append(died.astype(np.int32))
         self._size -= gone.size
         self._hint = min(self._hint, int(gone[0]))
@@ -435,8 +432,8 @@ class Table:
     def _end(self) -> None:
         for state in self._families.values():
             state.undo.clear()
-        for rows in (*self._born, *self._died):
-            self._life[rows] = 0
+        for rows in self._born:
+            self._fresh[rows] = False
         self._born.clear()
         self._died.clear()
         self._open = self._writable = False
@@ -455,7 +452,7 @@ class Table:
         rows = np.concatenate((again, np.arange(self._high_water, top, dtype=np.int32)))
         self._grow_to(top)
         self._born.append(rows)
-        self._life[rows] |= _BORN
+        self._fresh[rows] = True
         self._live[rows] = True
         self._high_water = top
         self._size += n
@@ -486,7 +483,7 @@ class Table:
                 grown[: self._capacity] = self._columns[column.name]
                 self._columns[column.name] = grown
         self._live = np.concatenate((self._live, np.zeros(more, np.bool_)))
-        self._life = np.concatenate((self._life, np.zeros(more, np.uint8)))
+        self._fresh = np.concatenate((self._fresh, np.zeros(more, np.bool_)))
         self._capacity = room
 
 
