@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 _EMPTY = -1
 _REMOVED = -2
 _MIN_BITS = 4
-# Odd 64-bit constants (the golden ratio; the finaliser of SplitMix64): multiplicative hashing keeps the high bits.
-_FOLD = np.uint64(0xBF58476D1CE4E5B9)
-_SPREAD = np.uint64(0x9E3779B97F4A7C15)
+# Clients choose their own ids: with known multipliers one of them could put all its keys into one chain. Python's string
+# hash is secret to the process, like that of its own dictionaries; no result depends on it.
+_FOLD, _SPREAD = (np.uint64(hash(name) & 0xFFFF_FFFF_FFFF_FFFF | 1) for name in ("fold", "spread"))
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio: multiplicative hashing, high bits kept
 
 
 def _homes(lo: U64, hi: U64, bits: int) -> Positions:
@@ -28,6 +29,8 @@ def _homes(lo: U64, hi: U64, bits: int) -> Positions:
     mixed = hi * _FOLD
     mixed ^= lo
     mixed *= _SPREAD
+    mixed ^= mixed >> np.uint64(32)
+    mixed *= _GOLDEN
     mixed >>= np.uint64(64 - bits)
     return mixed.view(np.intp)
 

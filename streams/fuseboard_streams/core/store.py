@@ -170,7 +170,9 @@ class Store:
     # -- restoring ---------------------------------------------------------------------------------------------------
 
     def apply(self, block: bytes) -> None:
-        """Applies the next block of the log; the first one must start a round.
+        """Applies the next block of the log to a new store; the first one must start a round.
+
+        A store that refused a block is to be thrown away.
 
         Raises:
             StateFormatError: damaged, out of order, or of tables or columns that this version does not know.
