@@ -168,7 +168,13 @@ class Cluster:
 
     def _ready(self, name: str, partitions: int) -> bool:
         found = self.admin.list_topics(name, timeout=30).topics[name]
-        return len(found.partitions) == partitions and all(part.leader >= 0 for part in found.partitions.values())
+        if len(found.partitions) < partitions:
+            return False
+        try:
+            # Metadata names a leader before the leader itself knows; asking each for its end asks it.
+            return len(self.end_offsets(name, partitions)) == partitions
+        except KafkaException:
+            return False
 
 
 class Progress:

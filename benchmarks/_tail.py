@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from fuseboard_schemas.codec import Decoder
 
@@ -68,7 +68,7 @@ class Tail:
 
     def _end(self, topic: str, partition: int) -> TopicPartition:
         _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
-        return TopicPartition(topic, partition, high if high >= 0 else OFFSET_END)
+        return TopicPartition(topic, partition, high)
 
     def __enter__(self) -> Self:
         self._thread.start()
