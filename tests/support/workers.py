@@ -165,27 +165,28 @@ def read(bootstrap: str, topic: str, partitions: int = 4, *, committed: bool = T
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
             "isolation.level": "read_committed" if committed else "read_uncommitted",
+            "fetch.wait.max.ms": 20,
         }
     )
-    consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
     found: list[Read] = []
-    open_partitions = set(range(partitions))
-    deadline = time.monotonic() + 60
     try:
-        while open_partitions:
-            assert time.monotonic() < deadline, f"{topic} {open_partitions} did not end"
-            for message in consumer.consume(1000, 0.2):
-                error = message.error()
-                if error is not None:
+        parts = [TopicPartition(topic, number, 0) for number in range(partitions)]
+        # The log may go on growing: what is there now counts.
+        ends = {each.partition: consumer.get_watermark_offsets(each, timeout=10)[1] for each in parts}
+        ends = {number: end for number, end in ends.items() if end > 0}
+        consumer.assign(parts)
+        deadline = time.monotonic() + 60
+        while ends:
+            assert time.monotonic() < deadline, f"{topic}: {ends} not reached"
+            for message in consumer.consume(1000, 0.05):
+                error, number, offset = message.error(), message.partition(), message.offset()
+                if error is None and offset < ends.get(number, 0):
+                    headers = tuple(message.headers() or [])
+                    found.append(Read(number, offset, message.key(), message.value(), headers))
+                elif error is not None:
                     assert error.code() == KafkaError._PARTITION_EOF, error
-                    open_partitions.discard(message.partition())
-                    continue
-                found.append(
-                    Read(
-                        message.partition(), message.offset(), message.key(), message.value(),
-                        tuple(message.headers() or []),
-                    )
-                )  # fmt: skip
+                if offset + (error is None) >= ends.get(number, 0):
+                    ends.pop(number, None)
     finally:
         consumer.close()
     return sorted(found, key=lambda each: (each.partition, each.offset))

@@ -87,7 +87,7 @@ class Clients:
     def reader(self, *, committed: bool) -> Consumer:
         """A consumer outside the group, to read the state log."""
         config: dict[str, Any] = {
-            "fetch.wait.max.ms": 100,
+            "fetch.wait.max.ms": 20,
             "fetch.queue.backoff.ms": 5,
             "fetch.max.bytes": 67_108_864,
             "max.partition.fetch.bytes": 16_777_216,

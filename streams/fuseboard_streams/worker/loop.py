@@ -118,6 +118,8 @@ class Worker:
         names = TopicNames(settings.prefix)
         partitions = check_topics(clients, names, INPUTS + OUTPUTS, settings.connect_timeout_s)
         seeds = HashSeeds(secrets.randbits(64), secrets.randbits(64))
+        # The first shard of a process computes tables that all share; that second must not fall into a takeover.
+        Shard(0, partitions, settings.core, seeds)
         inputs = {names.prefix + each: each for each in INPUTS}
         self._decoding = Decoding(resolver, seeds)
         self._transactions = Transactions(clients, fault, self._shutdown.out_of_patience)
