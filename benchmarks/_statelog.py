@@ -58,8 +58,7 @@ def _complete(records: list[StateRecord]) -> int:
             continue
         begun = begun or record.starts_round
         if begun and record.ends_round:
-            # The entry that ends a round may begin the next one.
-            found, begun = found + 1, record.starts_round
+            found, begun = found + 1, False
     return found
 
 
