@@ -108,7 +108,7 @@ def _parse(raw: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise _LineError(f"byte {error.start + 1} (0x{raw[error.start]:02x}) is not UTF-8", "UTF-8 text") from error
     try:
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=Decimal)
+        value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise _LineError(f"not JSON at column {error.colno}: {error.msg}", "one JSON object per line") from error
     except RecursionError as error:
@@ -145,3 +145,7 @@ def _kind(value: object) -> str:
     if isinstance(value, list):
         return "array"
     return "string" if isinstance(value, str) else "number"
+
+
+# Made once: json.loads would make one for every line.
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=Decimal)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fuseboard_streams.cli.options import connection_options, json_option, paint, terminal_columns
+from fuseboard_streams.cli.options import config_file, connection_options, json_option, paint, terminal_columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,20 +77,19 @@ def show_command(target: str, tool: str | None, tenant: str, as_json: bool, conn
                 "tripped, or the name is another one. `fuseboard breakers list` shows them all."
             )
         acks = {c.breaker_id: read_acks(reader, connection, c) for c in chosen}
-    _show(chosen, acks, as_json, connection)
+    _show(chosen, acks, as_json)
 
 
 def _show(
     chosen: Sequence[BreakerCommand],
     acks: dict[str, tuple[int, list[EnforcementAck]]],
     as_json: bool,
-    connection: Connection,
 ) -> None:
     """Print the breakers chosen."""
     from fuseboard_streams.cli.render.breakers import breaker_words
     from fuseboard_streams.cli.settings_words import settings_in_force
 
-    settings = settings_in_force(connection)
+    settings = settings_in_force(config_file(click.get_current_context()))
     if as_json:
         from fuseboard_schemas.jsonform import to_json
 
@@ -119,7 +118,7 @@ def latest_commands(reader: Reader, connection: Connection) -> dict[str, Breaker
     newest: dict[bytes | None, bytes | None] = {}
     for message in reader.all_of(connection.prefix + "breaker-commands"):
         newest[message.key()] = message.value()
-    decoder = decode.TopicDecoder("BreakerCommand", connection)
+    decoder = decode.TopicDecoder("BreakerCommand", reader.resolver)
     commands = {}
     for value in newest.values():
         record = decoder.decode(value)
@@ -149,7 +148,7 @@ def read_acks(reader: Reader, connection: Connection, breaker: BreakerCommand) -
     count = len(reader.partitions(topic))
     shard = home_partition(breaker.scope, breaker.tenant, breaker.actor, breaker.tool, count)
     starts = reader.offsets_at(topic, [shard], min(breaker.since, breaker.ts) - _MINUTE_US)
-    records = TopicDecoder("EnforcementAck", connection).records(reader.to_end(topic, starts))
+    records = TopicDecoder("EnforcementAck", reader.resolver).records(reader.to_end(topic, starts))
     return shard, [ack for ack in records if ack.breaker_id == breaker.breaker_id]
 
 

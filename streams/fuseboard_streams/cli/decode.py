@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fuseboard_schemas.codec import DecodeError, Decoder
-from fuseboard_schemas.registry import PackagedResolver, Resolver
 from fuseboard_streams.cli.render.lines import Place
 
 if TYPE_CHECKING:
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-    from fuseboard_streams.cli.config import Connection
+    from fuseboard_schemas.registry import Resolver
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +33,9 @@ class Tombstone:
 class TopicDecoder:
     """Decodes the values of one topic."""
 
-    def __init__(self, record: str, connection: Connection) -> None:
+    def __init__(self, record: str, resolver: Resolver) -> None:
         self._record = record
-        self._decoder = Decoder(resolver(connection))
+        self._decoder = Decoder(resolver)
 
     def decode(self, value: bytes | None) -> Any:  # noqa: ANN401 - any of our records
         """Return the record, a `Tombstone` or an `Undecodable`."""
@@ -69,11 +68,6 @@ def headers(message: Message) -> list[tuple[str, str | None]]:
         (name, value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value)
         for name, value in pairs
     ]
-
-
-def resolver(connection: Connection) -> Resolver:
-    """Return what knows the schemas that values were written with."""
-    return PackagedResolver()
 
 
 def key_text(message: Message) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from fuseboard_schemas.errors import ConfigurationError, FuseboardError
+from fuseboard_schemas.registry import PackagedResolver, Registry, RegistryResolver
 from fuseboard_streams.kafka_errors import BrokerErrors, explain
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
+    from fuseboard_schemas.registry import Resolver
     from fuseboard_streams.cli.config import Connection
 
 METADATA_TIMEOUT_S: Final = 10.0
@@ -63,10 +65,18 @@ class Reader:
             self._consumer = Consumer(settings)
         except KafkaException as error:
             raise explain(error, "while making a client", self._settings) from error
+        self._registry = Registry(connection.registry) if connection.registry.get("url") else None
 
     def close(self) -> None:
-        """Close the consumer."""
+        """Close the consumer, and the registry's client."""
         self._consumer.close()
+        if self._registry is not None:
+            self._registry.close()
+
+    @property
+    def resolver(self) -> Resolver:
+        """What knows the schemas that values were written with: the package, and the registry if one is set."""
+        return PackagedResolver() if self._registry is None else RegistryResolver(self._registry)
 
     def __enter__(self) -> Reader:
         """Return the reader itself."""

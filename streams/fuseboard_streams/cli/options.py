@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fuseboard_streams.cli.app import RunState
-from fuseboard_streams.cli.config import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, connect, load_toml
+from fuseboard_streams.cli.config import (
+    DEFAULT_BOOTSTRAP,
+    DEFAULT_PREFIX,
+    connect,
+    load_toml,
+    registry_from_environment,
+    section,
+)
 from fuseboard_streams.cli.render.text import Paint
 
 if TYPE_CHECKING:
@@ -38,54 +45,6 @@ def config_file(ctx: click.Context) -> dict[str, Any]:
     return content
 
 
-def connection_options(function: F) -> F:
-    """Add the options that say how to reach Kafka; the command receives them as ``connection: Connection``."""
-
-    @click.option(
-        "--bootstrap",
-        default=DEFAULT_BOOTSTRAP,
-        show_default=True,
-        metavar="HOST:PORT,…",
-        envvar="FUSEBOARD_BOOTSTRAP",
-        show_envvar=True,
-        help="Kafka brokers.",
-    )
-    @click.option(
-        "--prefix",
-        default=DEFAULT_PREFIX,
-        show_default=True,
-        metavar="TEXT",
-        envvar="FUSEBOARD_PREFIX",
-        show_envvar=True,
-        help="What all topic names start with.",
-    )
-    @click.option(
-        "-X",
-        "pairs",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="A librdkafka setting (TLS, SASL, …); may be repeated.  [env var: FUSEBOARD_KAFKA__<KEY>]",
-    )
-    @click.option(
-        "--config",
-        is_eager=True,
-        expose_value=False,
-        callback=_load_config,
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        envvar="FUSEBOARD_CONFIG",
-        show_envvar=True,
-        help="TOML file with the same settings, [kafka] and [registry] sections.",
-    )
-    @_debug_option
-    @functools.wraps(function)
-    def wrapper(*args: Any, bootstrap: str, prefix: str, pairs: tuple[str, ...], **rest: Any) -> Any:  # noqa: ANN401
-        file = config_file(click.get_current_context())
-        return function(*args, connection=connect(bootstrap, prefix, pairs, file), **rest)
-
-    return wrapper  # type: ignore[return-value]  # click's decorators keep no signature
-
-
 def _set_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     """Let ``--debug`` stand after the sub-command too."""
     state = ctx.find_root().obj
@@ -101,6 +60,83 @@ _debug_option = click.option(
     callback=_set_debug,
     help="Show the traceback of an error.",
 )
+
+_prefix_option = click.option(
+    "--prefix",
+    default=DEFAULT_PREFIX,
+    show_default=True,
+    metavar="TEXT",
+    envvar="FUSEBOARD_PREFIX",
+    show_envvar=True,
+    help="What all topic names start with.",
+)
+_config_option = click.option(
+    "--config",
+    is_eager=True,
+    expose_value=False,
+    callback=_load_config,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    envvar="FUSEBOARD_CONFIG",
+    show_envvar=True,
+    help="TOML file with the same settings, [kafka] and [registry] sections.",
+)
+
+
+def connection_options(function: F) -> F:
+    """Add the options that say how to reach Kafka; the command receives them as ``connection: Connection``."""
+
+    @click.option(
+        "--bootstrap",
+        default=DEFAULT_BOOTSTRAP,
+        show_default=True,
+        metavar="HOST:PORT,…",
+        envvar="FUSEBOARD_BOOTSTRAP",
+        show_envvar=True,
+        help="Kafka brokers.",
+    )
+    @_prefix_option
+    @click.option(
+        "-X",
+        "pairs",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="A librdkafka setting (TLS, SASL, …); may be repeated.  [env var: FUSEBOARD_KAFKA__<KEY>]",
+    )
+    @_config_option
+    @_debug_option
+    @functools.wraps(function)
+    def wrapper(*args: Any, bootstrap: str, prefix: str, pairs: tuple[str, ...], **rest: Any) -> Any:  # noqa: ANN401
+        file = config_file(click.get_current_context())
+        return function(*args, connection=connect(bootstrap, prefix, pairs, file), **rest)
+
+    return wrapper  # type: ignore[return-value]  # click's decorators keep no signature
+
+
+def registry_options(function: F) -> F:
+    """Add the options that say how to reach a schema registry; the command receives ``registry: dict[str, str]``.
+
+    The dict has the client's settings; without ``url`` there is no registry.
+    """
+
+    @click.option(
+        "--registry",
+        metavar="URL",
+        envvar="FUSEBOARD_REGISTRY__URL",
+        show_envvar=True,
+        help="A registry with Confluent's API; its other settings: FUSEBOARD_REGISTRY__<KEY>, [registry] in the file.",
+    )
+    @_prefix_option
+    @_config_option
+    @_debug_option
+    @functools.wraps(function)
+    def wrapper(*args: Any, registry: str | None, **rest: Any) -> Any:  # noqa: ANN401
+        file = config_file(click.get_current_context())
+        settings = section(file, "registry") | registry_from_environment(os.environ)
+        return function(*args, registry=settings | ({"url": registry} if registry else {}), **rest)
+
+    return wrapper  # type: ignore[return-value]  # click's decorators keep no signature
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 

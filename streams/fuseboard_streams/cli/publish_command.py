@@ -179,7 +179,7 @@ def _send_all(
                 outcome.skip(item)
                 continue
             advance(item.size)
-            prepared = assembler.prepare(item) if shift is None else assembler.prepare(item, shift)
+            prepared = assembler.prepare(item, shift)
             if isinstance(prepared, Problem):
                 outcome.skip(prepared)
                 continue

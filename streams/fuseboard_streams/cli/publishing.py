@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -87,12 +88,13 @@ class Assembler:
         self._keep_ids = keep_ids
         self._seqs: dict[tuple[str, str | None, str], int] = {}
 
-    def prepare(self, line: Line, shift: Callable[[int], int] = lambda ts: ts) -> Prepared | Problem:
+    def prepare(self, line: Line, shift: Callable[[int], int] | None = None) -> Prepared | Problem:
         """Return the record of a line, or what is wrong with it.
 
         Args:
             line: What was read.
-            shift: The event time to use instead of the one in the file (both µs since the epoch).
+            shift: The event time to use instead of the one in the file (both µs since the epoch);
+                ``None`` keeps it.
         """
         where = f"{self._source}:{line.number}"
         try:
@@ -108,9 +110,10 @@ class Assembler:
         unusable = _unusable_name(original)
         if unusable is not None:
             return Problem(self._source, line.number, unusable.partition(" ")[0], unusable)
-        record = dataclasses.replace(original, ts=shift(original.ts))
+        changes = {} if shift is None else {"ts": shift(original.ts)}
         if not self._keep_ids:
-            record = self._identified(record, name)
+            changes |= {"client_id": self._client_id, "seq": self._next_seq(original, name)}
+        record = dataclasses.replace(original, **changes) if changes else original
         return Prepared(line, record, for_record(name), original.ts)
 
     def _kind(self, value: Mapping[str, Any]) -> str:
@@ -133,15 +136,13 @@ class Assembler:
         field = _ID_FIELDS.get(record, "event_id")
         return {field: f"{self._client_id & 0xFFFF_FFFF_FFFF_FFFF:016x}-{number}"} if field else {}
 
-    def _identified(self, record: Any, name: str) -> Any:  # noqa: ANN401 - any publishable record
-        """Return the record with this run's client id and the next sequence number of its actor."""
-        counter = (record.tenant, record.actor, name)
-        if isinstance(record, EnforcementAck):
-            # Acknowledgements are counted per client, whatever actor they are about.
-            counter = ("", "", name)
+    def _next_seq(self, record: Any, name: str) -> int:  # noqa: ANN401 - any publishable record
+        """Return the next sequence number of a record's actor."""
+        # Acknowledgements are counted per client, whatever actor they are about.
+        counter = ("", "", name) if isinstance(record, EnforcementAck) else (record.tenant, record.actor, name)
         seq = self._seqs.get(counter, -1) + 1
         self._seqs[counter] = seq
-        return dataclasses.replace(record, client_id=self._client_id, seq=seq)
+        return seq
 
 
 def _unusable_name(record: Any) -> str | None:  # noqa: ANN401 - any publishable record
@@ -162,6 +163,7 @@ class Addresser:
         self._names = names
         self._partitions = partitions
         self._enveloper = Enveloper(names, Encoder)
+        self._placed = functools.lru_cache(maxsize=65_536)(partition_for)
         self._encoders = {"Signal": Encoder("Signal"), "Override": Encoder("Override")}
 
     def address(self, prepared: Prepared) -> Message:
@@ -179,7 +181,7 @@ class Addresser:
             target = parse_breaker_id(record.breaker_id)
             home = home_partition(target.scope, target.tenant, target.actor, target.tool, count)
             return self._enveloper.wrap(record, home)
-        return self._enveloper.wrap(record, partition_for(actor_key(record.tenant, record.actor), count))
+        return self._enveloper.wrap(record, self._placed(actor_key(record.tenant, record.actor), count))
 
     def _about_target(self, record: Signal | Override, topic: str, count: int) -> Message:
         """Return the message of a record about a breaker's target: it goes to the target's home."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fuseboard_streams.cli.options import json_option, paint, terminal_columns
-from fuseboard_streams.cli.render.text import Cell, table
+from fuseboard_streams.cli.options import json_option, paint, registry_options, terminal_columns
+
+if TYPE_CHECKING:
+    from fuseboard_schemas.registry import Comparison
 
 
 @click.group("schema")
@@ -19,83 +23,99 @@ def command() -> None:
 @command.command("list")
 @json_option
 def list_command(as_json: bool) -> None:
-    """List the records with their topics, versions and fixed ids."""
-    rows = [_row(name) for name in _records()]
+    """List the records with their topics, released versions and fixed ids."""
+    from fuseboard_schemas.compat import list_schemas
+    from fuseboard_streams.cli.render.schema import list_lines
+
+    schemas = list_schemas()
     if as_json:
-        click.echo(json.dumps(rows))
-        return
-    header = ("record", "topic", "version", "id", "fields")
-    cells = [
-        (Cell(r["record"], "bold"), r["topic"], f"v{r['version']}", f"0x{r['id']:08x}", str(r["fields"])) for r in rows
-    ]
-    click.echo("\n".join(table(header, cells, paint=paint(), right=frozenset({4}), columns=terminal_columns())))
+        _echo_json([dataclasses.asdict(info) for info in schemas])
+    else:
+        click.echo("\n".join(list_lines(schemas, paint(), terminal_columns())))
 
 
 @command.command("show")
 @click.argument("name")
 @click.option("--version", type=click.IntRange(min=1), help="A released version; the current schema without it.")
-def show_command(name: str, version: int | None) -> None:
+@click.option("--json", "_as_json", is_flag=True, help="Accepted for symmetry: the output is JSON anyway.")
+def show_command(name: str, version: int | None, _as_json: bool) -> None:
     """Print the schema of a record (ToolCall) or topic (tool-calls) as JSON."""
-    from fuseboard_schemas import catalogue
+    from fuseboard_schemas.catalogue import CatalogueError
+    from fuseboard_schemas.compat import show
+    from fuseboard_schemas.errors import ConfigurationError
 
-    record = find_schema(name)
-    schema = catalogue.schema(record) if version is None else _release(record, version).schema
+    try:
+        schema = show(record_of(name), version)
+    except CatalogueError as error:
+        raise ConfigurationError(str(error)) from None
     click.echo(json.dumps(schema, indent=2, ensure_ascii=False))
 
 
-def _records() -> list[str]:
-    """Return the records in the order of their topics."""
-    from fuseboard_schemas.topics import TOPICS
+@command.command("check")
+@click.argument("directory", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@json_option
+@registry_options
+def check_command(directory: Path | None, as_json: bool, registry: dict[str, str], prefix: str) -> None:
+    """Check that today's schemas can read what was written with every released one.
 
-    return [topic.record for topic in TOPICS]
-
-
-def _row(record: str) -> dict[str, Any]:
-    """Return what ``list`` shows of a record."""
-    from fuseboard_schemas import catalogue
-    from fuseboard_schemas.topics import for_record
-
-    schema = catalogue.schema(record)
-    release = catalogue.latest(record)
-    return {
-        "record": record,
-        "topic": for_record(record).name,
-        "version": release.version if release else 0,
-        "id": release.schema_id if release else 0,
-        "released": release is not None and catalogue.fingerprint(release.schema) == catalogue.fingerprint(schema),
-        "fields": len(schema["fields"]),
-        "doc": schema.get("doc", ""),
-    }
-
-
-def find_schema(name: str) -> str:
-    """Return the record that a record's or topic's name means.
-
-    Raises:
-        ConfigurationError: There is no such record.
+    DIRECTORY has <Record>.avsc files to check instead of the packaged ones. With a registry, what is registered there
+    is compared too. Exits with 1 and names the offending fields if something cannot be read.
     """
+    from fuseboard_schemas.compat import check
+    from fuseboard_schemas.registry import Registry, compare
+    from fuseboard_schemas.topics import TopicNames
+    from fuseboard_streams.cli.render.schema import check_lines, comparison_lines
+
+    checks = check(directory)
+    comparisons: list[Comparison] = []
+    if registry.get("url"):
+        with Registry(registry) as client:
+            comparisons = compare(client, TopicNames(prefix))
+    failed = any(c.problems for c in checks) or any(c.problems for c in comparisons)
+    if as_json:
+        released = [dataclasses.asdict(c) for c in checks]
+        registered = [dataclasses.asdict(c) for c in comparisons]
+        _echo_json({"ok": not failed, "schemas": released, "registry": registered})
+    else:
+        lines = check_lines(checks, paint())
+        if comparisons:
+            lines += ["", *comparison_lines(comparisons, registry["url"], paint())]
+        click.echo("\n".join(lines))
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+@command.command("register")
+@json_option
+@registry_options
+def register_command(as_json: bool, registry: dict[str, str], prefix: str) -> None:
+    """Register the schemas of all topics, subjects <topic>-value, compatibility BACKWARD.
+
+    What is registered already stays as it is, so it can be run again at any time.
+    """
+    from fuseboard_schemas.registry import Registry, register_all
+    from fuseboard_schemas.topics import TopicNames
+    from fuseboard_streams.cli.render.schema import registration_lines
+
+    if not registry.get("url"):
+        raise click.UsageError("No registry given: use --registry URL, FUSEBOARD_REGISTRY__URL or [registry] url.")
+    with Registry(registry) as client:
+        made = register_all(client, TopicNames(prefix))
+    if as_json:
+        _echo_json([dataclasses.asdict(registration) for registration in made])
+    else:
+        click.echo("\n".join(registration_lines(made, registry["url"], paint())))
+
+
+def record_of(name: str) -> str:
+    """Return the record that a topic's name means; another name is taken for a record's."""
     from fuseboard_schemas import catalogue
-    from fuseboard_schemas.errors import ConfigurationError
     from fuseboard_schemas.topics import by_name
 
     topic = by_name(name.replace("_", "-"))
-    record = topic.record if topic is not None else name.removeprefix(f"{catalogue.NAMESPACE}.")
-    if record not in catalogue.record_names():
-        raise ConfigurationError(f"{name!r} is no record and no topic. Records: {', '.join(catalogue.record_names())}.")
-    return record
+    return topic.record if topic is not None else name.removeprefix(f"{catalogue.NAMESPACE}.")
 
 
-def _release(record: str, version: int) -> Any:  # noqa: ANN401 - catalogue.Release, imported lazily
-    """Return a released version of a record's schema.
-
-    Raises:
-        ConfigurationError: It was never released.
-    """
-    from fuseboard_schemas import catalogue
-    from fuseboard_schemas.errors import ConfigurationError
-
-    versions = {release.version: release for release in catalogue.releases() if release.record == record}
-    if version not in versions:
-        listed = ", ".join(map(str, sorted(versions))) or "none"
-        raise ConfigurationError(f"{record} has no released version {version}. Released: {listed}.")
-    return versions[version]
+def _echo_json(value: Any) -> None:  # noqa: ANN401 - anything that JSON can say
+    """Print one line of JSON."""
+    click.echo(json.dumps(value, ensure_ascii=False))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from fuseboard_schemas.errors import ConfigurationError
 from fuseboard_streams.cli.render.breakers import Settings
 from fuseboard_streams.cli.render.text import duration, percent
 
 if TYPE_CHECKING:
-    from fuseboard_streams.cli.config import Connection
+    from collections.abc import Mapping
+
     from fuseboard_streams.core.settings import CoreSettings
 
 
@@ -42,10 +44,23 @@ def describe(core: CoreSettings, origin: str) -> Settings:
     return Settings(origin, tuple(pairs))
 
 
-def settings_in_force(connection: Connection) -> Settings | None:
-    """Return the settings that a worker started with this configuration has; ``None`` without the extra ``worker``."""
+def settings_in_force(file: Mapping[str, Any]) -> Settings | None:
+    """Return the settings that a worker has which is started with this file and environment.
+
+    Args:
+        file: The content of the configuration file; empty without one.
+
+    Returns:
+        ``None`` without the extra ``worker``, which knows them.
+    """
     try:
         from fuseboard_streams.core.settings import CoreSettings
+        from fuseboard_streams.worker.settings import load_settings
     except ModuleNotFoundError:
         return None
-    return describe(CoreSettings(), "defaults")
+    try:
+        core = load_settings(file).core
+    except ConfigurationError as error:
+        # The state of a breaker matters more than a mistake in a worker's settings, which is shown in its place.
+        return Settings(f"not known: {error}", ())
+    return describe(core, "defaults" if core == CoreSettings() else "as configured here")

@@ -102,7 +102,7 @@ def _tap(
 
     name = connection.prefix + topic.name
     offsets = _offsets(reader, name, start, partition)
-    decoder = TopicDecoder(topic.record, connection)
+    decoder = TopicDecoder(topic.record, reader.resolver)
     left = {(name, number) for number in offsets}
     if sys.stderr.isatty() and not until_end:
         click.echo(f"{name}, {len(offsets)} partitions, from {start.kind}; Ctrl-C stops", err=True)

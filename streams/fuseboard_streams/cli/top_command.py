@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from fuseboard_schemas.records import BreakerCommand
+    from fuseboard_schemas.registry import Resolver
     from fuseboard_streams.cli.config import Connection
     from fuseboard_streams.cli.render.top import ShardView, Snapshot
 
@@ -29,12 +30,12 @@ _SECOND: Final = 1_000_000
 class Board:
     """What has been read of breakers and heartbeats so far; bounded by what is open, not by what ever tripped."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, prefix: str, resolver: Resolver) -> None:
         from fuseboard_streams.cli.decode import TopicDecoder
 
-        self._names = {connection.prefix + name: name for name in ("breaker-commands", "heartbeats")}
-        self._commands = TopicDecoder("BreakerCommand", connection)
-        self._heartbeats = TopicDecoder("Heartbeat", connection)
+        self._names = {prefix + name: name for name in ("breaker-commands", "heartbeats")}
+        self._commands = TopicDecoder("BreakerCommand", resolver)
+        self._heartbeats = TopicDecoder("Heartbeat", resolver)
         self.open: dict[str, BreakerCommand] = {}
         self.transitions: list[BreakerCommand] = []
         self.shards: dict[int, ShardView] = {}
@@ -95,8 +96,8 @@ class Monitor:
         from fuseboard_streams.cli.kafka import Reader
 
         self._connection = connection
-        self.board = Board(connection)
         self._reader = Reader(connection)
+        self.board = Board(connection.prefix, self._reader.resolver)
         self._watch = Reader(connection)
         names = [connection.prefix + "breaker-commands", connection.prefix + "heartbeats"]
         positions = [TopicPartition(n, p, OFFSET_BEGINNING) for n in names for p in self._reader.partitions(n)]
