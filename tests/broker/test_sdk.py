@@ -190,7 +190,7 @@ def test_a_trip_refuses_the_next_call_and_a_close_lets_it_pass(place: Place) -> 
     assert {ack.client_id for ack in acks} == {fuse.client_id}
 
 
-def test_every_attempt_arrives_once_in_order_with_its_headers(place: Place) -> None:
+def test_every_attempt_arrives_once_in_order(place: Place) -> None:
     fuse = place.client()
 
     @fuse.tool(effect=Effect.READ)
@@ -405,7 +405,7 @@ def test_a_broker_killed_under_load_loses_and_doubles_nothing(
         return number
 
     sent = 0
-    for _ in range(3):
+    for _ in range(2):
         for _ in range(300):
             look(sent)
             sent += 1

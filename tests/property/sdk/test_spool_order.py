@@ -156,6 +156,6 @@ class PublisherLife(RuleBasedStateMachine):
 
 
 PublisherLife.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=150, derandomize=True, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestPublisherLife = PublisherLife.TestCase

@@ -1,0 +1,85 @@
+"""The SDK's examples, run as a user runs them, and what they leave in Kafka."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fuseboard import Outcome
+from tests.broker.test_sdk import PARTITIONS, read_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fuseboard_schemas.topics import TopicNames
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(script: str, bootstrap: str, prefix: str, tmp_path: Path) -> str:
+    environment = {
+        **os.environ,
+        "FUSEBOARD_BOOTSTRAP": bootstrap,
+        "FUSEBOARD_PREFIX": prefix,
+        "FUSEBOARD_SPOOL_DIR": str(tmp_path),
+        "FUSEBOARD_READY_TIMEOUT_S": "0.5",
+        "FUSEBOARD_CLOSE_TIMEOUT_S": "60",
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(ROOT / "examples" / script)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "says", "calls"),
+    [
+        ("six_lines.py", "refunded 42", [("refund", Outcome.OK, 1)]),
+        (
+            "async_agent.py",
+            "refunded 42 under",
+            [
+                ("orders.find", Outcome.OK, 1),
+                ("billing.refund", Outcome.ERROR, 1),
+                ("billing.refund", Outcome.OK, 2),
+            ],
+        ),
+        (
+            "tool_loop.py",
+            "not available now: control plane stale",
+            [
+                ("find_order", Outcome.OK, 1),
+                ("refund", Outcome.ERROR, 1),
+                ("refund", Outcome.OK, 1),
+                ("close_account", Outcome.DENIED, 1),
+            ],
+        ),
+    ],
+)
+def test_an_example(
+    broker: str,
+    unique_prefix: str,
+    topics: Callable[..., TopicNames],
+    tmp_path: Path,
+    script: str,
+    says: str,
+    calls: list[tuple[str, Outcome, int]],
+) -> None:
+    names = topics(broker, unique_prefix, PARTITIONS)
+    assert says in run(script, broker, unique_prefix, tmp_path)
+    found = read_all(broker, names.tool_calls, "ToolCall", lambda records: len(records) >= len(calls))
+    assert [(call.tool, call.outcome, call.attempt) for call in found] == calls
+    assert {call.actor for call in found} == {"support_agent"}
+    assert len({call.session_id for call in found}) == 1
