@@ -15,6 +15,7 @@ from fuseboard_detectors.failure import (
     FailureParams,
     FailureState,
     fold_successes,
+    learn_successes,
     likelihoods,
     mean_r,
     successes_until_below,
@@ -89,6 +90,8 @@ def take_out(ring: FailureRing, state: FailureState, tool: Ints, params: Failure
     removed = present & (ring.tool == tool[:, None])
     if not removed.any():
         return
+    # Nothing is settled late: the blocks must stand as if every success had been learned when it was made.
+    learn_successes(state, params)
     _forget_learned(ring, state, removed)
     r, p0 = ring.base_r.copy(), ring.base_p0.copy()
     gap = np.zeros(k, dtype=np.int64)
@@ -109,9 +112,8 @@ def take_out(ring: FailureRing, state: FailureState, tool: Ints, params: Failure
         kept.size[stays] += 1
         gap[stays] = 0
     state.r, state.p0 = r, p0
-    # These successes were learned when the removed failure was counted; they must not be learned again.
-    state.settled = state.settled + gap
     state.successes = state.successes + gap
+    state.settled = state.successes.copy()
     state.suspect_left = successes_until_below(state, mean_r(r) >= params.warn, params)
     state.run_failures = np.minimum(state.run_failures, kept.size)
     ring.size, ring.tool, ring.gap, ring.p0, ring.ordinal = kept.size, kept.tool, kept.gap, kept.p0, kept.ordinal

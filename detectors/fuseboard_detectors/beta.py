@@ -78,7 +78,9 @@ class LearnedNull:
     question is answered from a table made once; a value between two entries is interpolated linearly.
     """
 
-    def __init__(self, alpha: float, beta: float, *, quantile: float, floor: float, effective: int, period: int) -> None:
+    def __init__(
+        self, alpha: float, beta: float, *, quantile: float, floor: float, effective: int, period: int
+    ) -> None:
         self.alpha, self.beta = alpha, beta
         self.quantile, self.floor, self.effective = quantile, floor, effective
         self._rows: dict[int, Floats] = {}
@@ -116,8 +118,6 @@ class LearnedNull:
 
 
 @lru_cache(maxsize=64)
-def learned_null(
-    alpha: float, beta: float, quantile: float, floor: float, effective: int, period: int
-) -> LearnedNull:
+def learned_null(alpha: float, beta: float, quantile: float, floor: float, effective: int, period: int) -> LearnedNull:
     """A shared `LearnedNull` for these settings: building its tables takes about half a second."""
     return LearnedNull(alpha, beta, quantile=quantile, floor=floor, effective=effective, period=period)

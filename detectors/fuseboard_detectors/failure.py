@@ -54,9 +54,7 @@ class FailureParams:
 
     def null(self) -> LearnedNull:
         """The null learned from counts under these settings."""
-        return learned_null(
-            self.prior_alpha, self.prior_beta, self.quantile, self.floor, self.effective, self.period
-        )
+        return learned_null(self.prior_alpha, self.prior_beta, self.quantile, self.floor, self.effective, self.period)
 
 
 @lru_cache(maxsize=64)
@@ -98,7 +96,7 @@ class FailureState:
 
     @classmethod
     def fresh(cls, k: int, params: FailureParams) -> FailureState:
-        """k keys that have never been seen."""
+        """K keys that have never been seen."""
         zeros = {f.name: np.zeros(k, dtype=np.int64) for f in fields(cls) if f.name not in ("r", "p0")}
         return cls(r=np.zeros((k, len(params.odds))), p0=np.full(k, initial_null(params)), **zeros)
 
@@ -194,9 +192,7 @@ def _learn(state: FailureState, calls: Ints, failed: int, params: FailureParams)
     one, more = blocks >= 1, blocks >= 2
     # The first full block carries the pending failures; a second and later one of the same run are successes only.
     state.learned_calls = (
-        state.learned_calls
-        + np.where(one, state.parked_calls, 0)
-        + np.where(more, period * (blocks - 1), 0)
+        state.learned_calls + np.where(one, state.parked_calls, 0) + np.where(more, period * (blocks - 1), 0)
     )
     state.learned_failures = (
         state.learned_failures + np.where(one, state.parked_failures, 0) + np.where(more, failures, 0)

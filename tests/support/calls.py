@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+
 from fuseboard_schemas.keys import actor_key, partition_for
 from fuseboard_schemas.records import Effect, Outcome
 from fuseboard_streams.core.prepare import ToolCalls, prepare

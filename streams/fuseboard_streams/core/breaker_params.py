@@ -39,7 +39,7 @@ class BreakerParams:
     """Factor on the odds of the baseline that makes "still broken" of it."""
     error: float = 0.01
     """Both error rates of the probe test."""
-    late_results: bool = False
+    late_results: bool = True
     """Whether results of earlier waves of the same half-open period still enter the test.
 
     Off: only results admitted under the current epoch count, so a probe that takes longer than its wave (a call that

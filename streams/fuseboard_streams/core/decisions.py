@@ -8,11 +8,11 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fuseboard_detectors.arithmetic import log10
 from fuseboard_schemas.keys import Target, actor_key, breaker_id
 from fuseboard_schemas.records import Action, BreakerCommand, BreakerState, Effect, Scope, Signal, SignalLevel
-from numpy.typing import NDArray
-
 from fuseboard_streams.core.breaker import Breaker, Evidence, Moment
 from fuseboard_streams.core.commands import describe_evidence, to_command
 from fuseboard_streams.core.piece import ERROR, OK, TIMEOUT, Piece
@@ -130,7 +130,6 @@ class Decisions:
         at = self._usable(self._tools, piece, piece.tool, counted)
         if len(at) == 0:
             return
-        self._counters.counted += len(at)
         failures = self._cap(self._tools, piece, piece.tool, at)
         kind = np.full(len(at), SUCCESS, dtype=np.uint8)
         failed = piece.calls.outcome[at] != OK
@@ -139,7 +138,9 @@ class Decisions:
         entries = Entries(piece.tool[at].astype(np.int32), kind, piece.ts[at], tool)
         findings, included = self._state.tool_statistic.run(entries, want_included=True)
         self._count_failures(self._tools, piece, piece.tool, failures, at, findings)
-        self._counters.capped += int(np.count_nonzero(kind == NOTHING))
+        offered = _until_trips(entries, findings)
+        self._counters.capped += int(np.count_nonzero(offered & (kind == NOTHING)))
+        self._counters.counted += int(np.count_nonzero(offered & (kind != NOTHING)))
         taken = [(int(at[f.entry]), int(tool[f.entry])) for f in findings if f.warned]
         self._fold_actors(piece, at if included is None else at[included], taken)
 
@@ -319,3 +320,12 @@ class Decisions:
             level.table["frozen"][row] = 0
             level.table["closed_at"][row] = now_us
         self._pending.append((at, _PROBES, lambda: self.publish_breakers(changed)))
+
+
+def _until_trips(entries: Entries, findings: Sequence[Finding]) -> Bools:
+    """The entries that a statistic took: all but those of a key after it tripped."""
+    taken = np.ones(len(entries.row), dtype=np.bool_)
+    for finding in findings:
+        if finding.tripped:
+            taken[finding.entry + 1 :] &= entries.row[finding.entry + 1 :] != finding.row
+    return taken

@@ -103,7 +103,7 @@ def _one_by_one(
             if last < 0 or number > last:
                 step = number - last
                 missing += 0 if last < 0 else step - 1
-                window = ((window << step) & _MASK if 0 <= last and step < _BITS else 0) | 1
+                window = ((window << step) & _MASK if last >= 0 and step < _BITS else 0) | 1
                 last = number
             elif last - number >= _BITS - 1 or window >> (last - number) & 1:
                 fresh[index[i]] = False

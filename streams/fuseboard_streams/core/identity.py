@@ -7,12 +7,12 @@ from typing import TypeAlias
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
+
 from fuseboard_detectors.failure import initial_null
 from fuseboard_schemas.keys import actor_key, partition_for
 from fuseboard_schemas.records import DeadLetterReason
 from fuseboard_schemas.rules import check_identity
-from numpy.typing import NDArray
-
 from fuseboard_streams.core.index import first_occurrences
 from fuseboard_streams.core.prepare import ToolCalls, extend_with_tool, hash_actors
 from fuseboard_streams.core.settings import CoreSettings, HashSeeds

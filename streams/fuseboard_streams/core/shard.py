@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
 import numpy as np
-from fuseboard_schemas.records import BreakerCommand, DeadLetterReason, EnforcementAck, Signal
 from numpy.typing import NDArray
 
-from fuseboard_streams.core.breakers import Breakers
+from fuseboard_schemas.records import BreakerCommand, DeadLetterReason, EnforcementAck, Signal
 from fuseboard_streams.core.breaker import Breaker
+from fuseboard_streams.core.breakers import Breakers
 from fuseboard_streams.core.decisions import Decisions, Output
 from fuseboard_streams.core.dedup import deduplicate
 from fuseboard_streams.core.identity import Identities, Rejected
@@ -274,4 +274,4 @@ def _seen(table: Table, rows: Rows, seconds: NDArray[np.int32]) -> None:
     table["last_seen"][rows] = seconds
 
 
-__all__ = ["BreakerCommand", "Breaker", "Output", "Rejected", "SECOND", "Shard", "ShardCounters", "Signal"]
+__all__ = ["SECOND", "Breaker", "BreakerCommand", "Output", "Rejected", "Shard", "ShardCounters", "Signal"]

@@ -87,42 +87,57 @@ class TraceCap:
 
     def count(self, keys: list[int | None], times: list[int]) -> None:
         """Count these failures, in event order."""
+        table = self._table
+        fresh: dict[int, _Overlay] = {}
         for key, now in zip(keys, times, strict=True):
             if key is None:
                 continue
-            row = self._rows.get(key)
-            if row is not None and now - int(self._table["start"][row]) < self._window:
-                self._table.touch("entry", np.array([row], dtype=np.int32))
-                self._table["count"][row] += 1
+            entry = fresh.get(key)
+            row = self._rows.get(key, -1)
+            if entry is None and row >= 0:
+                entry = _Overlay(int(table["start"][row]), int(table["count"][row]))
+            if entry is None or now - entry.start >= self._window:
+                # Popped and set again, so that the order is that of the windows' starts.
+                fresh.pop(key, None)
+                fresh[key] = _Overlay(now, 1)
+            elif key in fresh:
+                entry.count += 1
             else:
-                self._insert(key, row, now)
+                table.touch("entry", np.array([row], dtype=np.int32))
+                table["count"][row] = entry.count + 1
+        if fresh:
+            self._insert(fresh)
 
-    def _insert(self, key: int, row: int | None, now: int) -> None:
+    def _insert(self, fresh: dict[int, _Overlay]) -> None:
+        """Begin the windows of these traces, oldest first."""
         table = self._table
-        if row is None:
-            self._make_room(now)
-            row = int(table.allocate(1)[0])
-            self._rows[key] = row
-        table.touch("entry", np.array([row], dtype=np.int32))
-        table["key"][row] = np.uint64(key)
-        table["start"][row] = now
-        table["count"][row] = 1
-        table["order"][row] = self._next
-        self._queue.append((self._next, row))
-        self._next += 1
+        self._make_room([key for key in fresh if key not in self._rows], next(reversed(fresh.values())).start)
+        missing = [key for key in fresh if key not in self._rows]
+        self._rows.update(zip(missing, table.allocate(len(missing)).tolist(), strict=True))
+        rows = np.array([self._rows[key] for key in fresh], dtype=np.int32)
+        table.touch("entry", rows)
+        order = np.arange(self._next, self._next + len(rows))
+        table["key"][rows] = np.array(list(fresh), dtype=np.uint64)
+        table["start"][rows] = [entry.start for entry in fresh.values()]
+        table["count"][rows] = [entry.count for entry in fresh.values()]
+        table["order"][rows] = order
+        self._queue.extend(zip(order.tolist(), rows.tolist(), strict=True))
+        self._next += len(rows)
 
-    def _make_room(self, now: int) -> None:
+    def _make_room(self, coming: list[int], now: int) -> None:
+        """Free the oldest entries: those whose time is over, and as many more as the limit asks for."""
         table = self._table
+        gone: list[int] = []
+        live, start, order_of = table.live, table["start"], table["order"]
         while self._queue:
             order, row = self._queue[0]
-            stale = not table.live[row] or int(table["order"][row]) != order
-            if stale:
-                self._queue.popleft()
-                continue
-            expired = now - int(table["start"][row]) >= self._window
-            if not expired and len(self._rows) < self._limit:
-                return
+            if live[row] and int(order_of[row]) == order:
+                expired = now - int(start[row]) >= self._window
+                if not expired and len(self._rows) + len(coming) <= self._limit:
+                    break
+                self.evicted += not expired
+                del self._rows[int(table["key"][row])]
+                gone.append(row)
             self._queue.popleft()
-            self.evicted += not expired
-            del self._rows[int(table["key"][row])]
-            table.free(np.array([row], dtype=np.int32))
+        if gone:
+            table.free(np.array(gone, dtype=np.int32))
