@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     Positions: TypeAlias = NDArray[np.int64]
 
-_FEW = 64
 _HEADER_BITS = np.uint64((1 << 8 * wire.HEADER_LENGTH) - 1)
 
 
@@ -113,15 +112,11 @@ class _Batch:
             return None
         if int(lengths.max()) > self.max_bytes:
             return None
-        return self._block(layout, self.values, lengths)
-
-    def _block(self, layout: Layout, values: Sequence[bytes | None], lengths: Positions) -> pl.DataFrame | None:
-        """Read values as one block; None unless all are plain, valid UTF-8 and within the ranges of their fields."""
-        blob, starts, ends = _container(layout, values, lengths)
+        blob, starts, ends = _container(layout, self.values, lengths)
         if not _screened(layout, blob, starts, ends).all():
             return None
         frame = _read(layout, blob)
-        if frame is None or any(rows.any() for rows in _out_of_range(layout, frame).values()):
+        if frame is None or _unusable(layout, frame).any():
             return None
         return frame.select(layout.aligned)
 
@@ -160,19 +155,22 @@ class _Batch:
         self._one_by_one(writer, rows[~plain])
 
     def _plain(self, writer: Writer, layout: Layout, rows: Positions) -> None:
-        """Decode plain records, halving until those with invalid text or numbers out of range are alone."""
+        """Decode plain records; those with invalid text or numbers out of range by themselves."""
         if len(rows) == 0:
             return
         values = [self.values[position] for position in rows.tolist()]
-        frame = self._block(layout, values, _lengths(values))
-        if frame is not None:
-            self._keep(frame, rows)
-        elif len(rows) <= _FEW:
+        lengths = _lengths(values)
+        frame = _read(layout, _container(layout, values, lengths)[0])
+        if frame is None:
+            frame = _read(layout, _container(layout, values, lengths, text=False)[0])
+        if frame is None:
             self._one_by_one(writer, rows)
-        else:
-            middle = len(rows) // 2
-            self._plain(writer, layout, rows[:middle])
-            self._plain(writer, layout, rows[middle:])
+            return
+        unusable = _unusable(layout, frame)
+        usable = frame.filter(~unusable).with_columns(pl.col(layout.texts).cast(pl.String))
+        if len(usable):
+            self._keep(usable.select(layout.aligned), rows[~unusable])
+        self._one_by_one(writer, rows[unusable])
 
     def _one_by_one(self, writer: Writer, rows: Positions) -> None:
         """Decode each value by itself; this is where bad ones are told from merely unusual ones."""
@@ -216,10 +214,10 @@ def _lengths(values: Sequence[bytes | None]) -> Positions:
 
 
 def _container(
-    layout: Layout, values: Sequence[bytes | None], lengths: Positions
+    layout: Layout, values: Sequence[bytes | None], lengths: Positions, *, text: bool = True
 ) -> tuple[bytes, Positions, Positions]:
     """A container file with the values as its one block, and where each value begins and ends in it."""
-    head = layout.container(len(values), int(lengths.sum()))
+    head = layout.container(len(values), int(lengths.sum()), text=text)
     ends = np.cumsum(lengths)
     ends += len(head)
     return b"".join([head, *values, SYNC]), ends - lengths, ends  # type: ignore[list-item]
@@ -241,9 +239,34 @@ def _read(layout: Layout, blob: bytes) -> pl.DataFrame | None:
         return None
 
 
-def _out_of_range(layout: Layout, frame: pl.DataFrame) -> dict[str, pl.Series]:
-    """For each int column, which rows do not fit in 32 bits."""
-    return {name: ((frame[name] < INT_MIN) | (frame[name] > INT_MAX)).fill_null(False) for name in layout.ints}
+def _unusable(layout: Layout, frame: pl.DataFrame) -> NDArray[np.bool_]:
+    """bool[rows]: which rows have an int that does not fit in 32 bits, or text read as bytes that is not UTF-8."""
+    found: NDArray[np.bool_] = np.zeros(len(frame), np.bool_)
+    for name in layout.ints:
+        column = frame[name]
+        found |= ((column < INT_MIN) | (column > INT_MAX)).fill_null(False).to_numpy()
+    for name in layout.texts:
+        column = frame[name]
+        if column.dtype == pl.Binary:
+            found |= _invalid_text(column)
+    return found
+
+
+def _invalid_text(column: pl.Series) -> NDArray[np.bool_]:
+    """bool[rows]: which of some bytes are not UTF-8."""
+    try:
+        column.cast(pl.String)
+    except pl.exceptions.PolarsError:
+        return np.fromiter(map(_is_invalid_text, column), np.bool_, len(column))
+    return np.zeros(len(column), np.bool_)
+
+
+def _is_invalid_text(data: bytes | None) -> bool:
+    try:
+        str(data or b"", "utf-8")
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 def _frame(record: str, rows: list[dict[str, Any]]) -> pl.DataFrame:

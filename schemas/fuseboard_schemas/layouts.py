@@ -15,6 +15,8 @@ from fuseboard_schemas.encoding import long
 from fuseboard_schemas.screening import PADDING, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fuseboard_schemas.registry import Writer
 
 SYNC = b"fuseboard-column"
@@ -81,16 +83,20 @@ class Layout:
     """Those that must fit in 32 bits, read as 64."""
     aligned: list[pl.Expr]
     """The current schema's columns in terms of the writer's."""
+    texts: tuple[str, ...]
+    """Those that must be valid UTF-8."""
     _container: bytes
+    _container_without_text: bytes
 
-    def container(self, records: int, size: int) -> bytes:
+    def container(self, records: int, size: int, *, text: bool = True) -> bytes:
         """What comes before the records in a container file with one block.
 
         Args:
             records: Number of records in the block.
             size: Their length in bytes, headers included.
+            text: Whether strings are to be read as such; else as bytes, to find those that are not valid.
         """
-        return self._container + long(records) + long(size)
+        return (self._container if text else self._container_without_text) + long(records) + long(size)
 
 
 @functools.cache
@@ -125,7 +131,9 @@ def layout_of(writer: Writer, record: str) -> Layout | None:
         names=list(written),
         ints=tuple(column.name for column in written.values() if column.kind == "int"),
         aligned=[expression for expression in aligned if expression is not None],
-        _container=_container(list(written.values())),
+        texts=tuple(column.name for column in written.values() if column.kind == "string"),
+        _container=_container(written.values(), "string"),
+        _container_without_text=_container(written.values(), "bytes"),
     )
 
 
@@ -157,7 +165,7 @@ def _step(column: Column) -> Step:
     return Step(_STEPS.get(column.kind, column.kind), column.nullable, len(column.symbols))
 
 
-def _container(written: list[Column]) -> bytes:
+def _container(written: Iterable[Column], text: str) -> bytes:
     """The header of a container file whose records are ours with their wire headers.
 
     Types are declared as what keeps all of their information: enums as longs (an index beyond the symbols would make
@@ -167,7 +175,7 @@ def _container(written: list[Column]) -> bytes:
         {"name": _WIRE, "type": {"type": "fixed", "name": "Wire", "size": wire.HEADER_LENGTH}}
     ]
     for column in written:
-        kind = column.kind if column.kind in ("string", "bytes", "double") else "long"
+        kind = {"string": text, "bytes": "bytes", "double": "double"}.get(column.kind, "long")
         fields.append({"name": column.name, "type": ["null", kind] if column.nullable else kind})
     schema = json.dumps({"type": "record", "name": "Row", "fields": fields}).encode()
     entries = [(b"avro.schema", schema), (b"avro.codec", b"null")]
