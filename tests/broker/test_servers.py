@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import urllib.request
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
@@ -16,6 +19,8 @@ from tests.support.brokers import delete_topics
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.support.brokers import KafkaServer
 
 QUIET = {"log_level": 0}
 
@@ -106,3 +111,34 @@ def test_the_embedded_broker_finds_its_data_again_after_a_restart(tmp_path: Path
         server.restart()
         assert server.bootstrap == before
         assert _read_to_end(server.bootstrap, "kept", "read_committed") == [b"1"]
+
+
+def test_no_server_outlives_an_owner_that_was_killed() -> None:
+    program = (
+        "import sys; from fuseboard_streams.embedded import EmbeddedBroker\n"
+        "with EmbeddedBroker() as broker:\n"
+        "    print(broker.pid, flush=True); sys.stdin.read()\n"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with owner:
+        assert owner.stdout is not None
+        server = psutil.Process(int(owner.stdout.readline()))
+        owner.kill()
+    server.wait(30)
+    assert not server.is_running()
+
+
+@pytest.mark.kafka
+def test_a_kafka_of_ones_own_keeps_its_address_and_data_over_a_restart(own_kafka: KafkaServer) -> None:
+    producer = _producer(own_kafka.bootstrap, "writer")
+    admin = AdminClient({"bootstrap.servers": own_kafka.bootstrap, **QUIET})
+    admin.create_topics([NewTopic("kept", 2, 1)])["kept"].result(30)
+    producer.begin_transaction()
+    _send(producer, "kept", b"1")
+    producer.commit_transaction(30)
+    before = own_kafka.bootstrap
+    own_kafka.suspend()
+    own_kafka.resume()
+    own_kafka.restart()
+    assert own_kafka.bootstrap == before
+    assert _read_to_end(own_kafka.bootstrap, "kept", "read_committed") == [b"1"]
