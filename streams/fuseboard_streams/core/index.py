@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _EMPTY = -1
 _REMOVED = -2
 _MIN_BITS = 4
-# Clients choose their own ids: with known multipliers one of them could put all its keys into one chain. Python's string
-# hash is secret to the process, like that of its own dictionaries; no result depends on it.
+# Clients choose their own ids: with known multipliers one of them could put all its keys into one chain. Python's
+# string hash is secret to the process, as for its own dictionaries; no result depends on it.
 _FOLD, _SPREAD = (np.uint64(hash(name) & 0xFFFF_FFFF_FFFF_FFFF | 1) for name in ("fold", "spread"))
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio: multiplicative hashing, high bits kept
 
@@ -73,15 +73,15 @@ class KeyIndex:
 
     def insert(self, lo: U64, hi: U64, rows: NDArray[np.integer]) -> None:
         """Adds keys that are unique and absent (not checked), with their rows (non-negative, unique)."""
-        rows = rows.astype(np.int32, copy=False)
         if not rows.size:
             return
+        narrow: Rows = rows.astype(np.int32, copy=False)
         if not self._shared:
-            self._store_keys(lo, hi, rows)
+            self._store_keys(lo, hi, narrow)
         if 2 * (self._occupied + rows.size) > self._slots.size:
             # Room to spare, or a full table whose keys come and go would be rebuilt at every batch.
             self._rebuild(_bits_for((self._size + rows.size) * 4 // 3))
-        self._place(lo, hi, rows)
+        self._place(lo, hi, narrow)
 
     def remove(self, lo: U64, hi: U64) -> None:
         """Removes keys (unique); a key that is not there is ignored."""
