@@ -52,7 +52,7 @@ class ServerProcess:
 
     The server runs in a session of its own, so that Ctrl-C in a terminal reaches its owner first. Should the owner
     die without stopping it (SIGKILL), a guard, which is a shell that waits for the end of a pipe held by the owner,
-    kills it: no server outlives the process that started it.
+    kills it: no server outlives the process that started it, nor does its temporary folder.
 
     Args:
         name: what to call it in messages.
@@ -60,6 +60,7 @@ class ServerProcess:
         log: file that receives its standard output and error (appended).
         env: its whole environment; None means ours.
         cwd: its working directory; None means ours.
+        temporary: a folder that the guard removes as well.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class ServerProcess:
         *,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        temporary: Path | None = None,
     ) -> None:
         self.name = name
         self.log = log
@@ -84,7 +86,7 @@ class ServerProcess:
                 cwd=cwd,
                 start_new_session=True,
             )
-        self._guard = _start_guard(self._process.pid)
+        self._guard = _start_guard(self._process.pid, temporary)
 
     @property
     def pid(self) -> int:
@@ -219,7 +221,8 @@ class EmbeddedBroker:
         data = self._folder() / "data"
         data.mkdir(parents=True, exist_ok=True)
         command = [str(binary), "start", "--only", "kafka", "--kafka-port", str(self._port), "--data-dir", str(data)]
-        server = ServerProcess("The embedded broker", command, self.log)
+        temporary = self._folder() if self._given_dir is None else None
+        server = ServerProcess("The embedded broker", command, self.log, temporary=temporary)
         try:
             wait_until_answering(server, self._port, self._start_timeout_s)
         except BaseException:
@@ -336,9 +339,10 @@ def _listens(port: int) -> bool:
     return False
 
 
-def _start_guard(pid: int) -> subprocess.Popen[bytes]:
+def _start_guard(pid: int, temporary: Path | None) -> subprocess.Popen[bytes]:
+    script = 'read -r _; kill -9 "$0" 2>/dev/null; test -z "$1" || rm -rf "$1"'
     return subprocess.Popen(
-        ["sh", "-c", f"read -r _; kill -9 {pid} 2>/dev/null"],
+        ["sh", "-c", script, str(pid), str(temporary or "")],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

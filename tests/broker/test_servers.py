@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -18,7 +19,6 @@ from tests.support.brokers import delete_topics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.support.brokers import KafkaServer
 
@@ -117,15 +117,19 @@ def test_no_server_outlives_an_owner_that_was_killed() -> None:
     program = (
         "import sys; from fuseboard_streams.embedded import EmbeddedBroker\n"
         "with EmbeddedBroker() as broker:\n"
-        "    print(broker.pid, flush=True); sys.stdin.read()\n"
+        "    print(broker.pid, broker.log.parent, flush=True); sys.stdin.read()\n"
     )
     owner = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with owner:
         assert owner.stdout is not None
-        server = psutil.Process(int(owner.stdout.readline()))
+        pid, folder = owner.stdout.readline().split()
+        server, started = psutil.Process(int(pid)), psutil.Process(owner.pid).children()
+        assert server in started
+        assert Path(folder).is_dir()
         owner.kill()
-    server.wait(30)
-    assert not server.is_running()
+    _, left = psutil.wait_procs(started, timeout=30)
+    assert not left
+    assert not Path(folder).exists()
 
 
 @pytest.mark.kafka

@@ -42,9 +42,10 @@ class Apicurio:
             UnreachableError: it does not start.
         """
         if self._server is None:
-            if self._dir is None:
-                self._dir = Path(tempfile.mkdtemp(prefix="fuseboard-apicurio-"))
-            self._server = ServerProcess("Apicurio Registry", self._command(), self._dir / "apicurio.log")
+            command = self._command()
+            self._dir = Path(tempfile.mkdtemp(prefix="fuseboard-apicurio-"))
+            log = self._dir / "apicurio.log"
+            self._server = ServerProcess("Apicurio Registry", command, log, temporary=self._dir)
             try:
                 self._wait(self._server)
             except BaseException:

@@ -107,13 +107,17 @@ class ApacheKafka:
         """
         if self._server is not None:
             return self
+        java(), kafka_jars()
         folder = self._folder()
         if self._ports is None:
             ports = free_ports(2)
             self._ports = (ports[0], ports[1])
             self._format(folder)
         server = ServerProcess(
-            "Apache Kafka", [*self._java(), "kafka.Kafka", str(folder / "server.properties")], self.log
+            "Apache Kafka",
+            [*self._java(), "kafka.Kafka", str(folder / "server.properties")],
+            self.log,
+            temporary=folder if self._given_dir is None else None,
         )
         try:
             wait_until_answering(server, self._ports[0], self._start_timeout_s)
