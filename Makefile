@@ -24,9 +24,10 @@ $(STAMP): pyproject.toml uv.lock Makefile
 	else \
 		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 			|| { echo "Python 3.11 or newer is needed; name one with 'make $(MAKECMDGOALS) PYTHON=python3.12'." >&2; exit 1; }; \
-		test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) \
-			|| { echo "A virtual environment cannot be made: on Debian, install python3-venv." >&2; exit 1; }; \
-		test -x $(BIN)/uv || $(BIN)/pip install --quiet --disable-pip-version-check 'uv>=$(UV_VERSION)'; \
+		test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+			|| { rm -rf $(VENV); echo "A virtual environment cannot be made: on Debian, install python3-venv." >&2; exit 1; }; \
+		test -x $(BIN)/uv || $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; \
+		test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=$(UV_VERSION)'; \
 	fi
 	@UV=$$(command -v uv || echo $(BIN)/uv); \
 		$$UV sync --quiet --frozen --inexact --all-extras --group dev --python $(BIN)/python
