@@ -7,11 +7,12 @@ R as it was before the first of them, and R is computed again without the tool t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fuseboard_detectors.arithmetic import Floats, Ints
 from fuseboard_detectors.failure import (
+    Bools,
     FailureParams,
     FailureState,
     fold_successes,
@@ -20,6 +21,9 @@ from fuseboard_detectors.failure import (
     mean_r,
     successes_until_below,
 )
+
+if TYPE_CHECKING:
+    from fuseboard_detectors.arithmetic import Floats, Ints
 
 RING = 32
 """Counted failures remembered for each actor."""
@@ -119,14 +123,14 @@ def take_out(ring: FailureRing, state: FailureState, tool: Ints, params: Failure
     ring.size, ring.tool, ring.gap, ring.p0, ring.ordinal = kept.size, kept.tool, kept.gap, kept.p0, kept.ordinal
 
 
-def _forget_learned(ring: FailureRing, state: FailureState, removed: np.ndarray) -> None:
+def _forget_learned(ring: FailureRing, state: FailureState, removed: Bools) -> None:
     given = removed & (ring.ordinal >= 0)
     parked_from = state.learned_calls[:, None]
     pending_from = (state.learned_calls + state.parked_calls)[:, None]
     learned = (given & (ring.ordinal < parked_from)).sum(axis=1)
     pending = (given & (ring.ordinal >= pending_from)).sum(axis=1)
     parked = given.sum(axis=1) - learned - pending
-    before = np.cumsum(given, axis=1) - given
+    before: Ints = np.cumsum(given, axis=1) - given
     ring.ordinal = np.where(ring.ordinal >= 0, ring.ordinal - before, -1)
     for calls, failures, count in (
         ("learned_calls", "learned_failures", learned),

@@ -13,7 +13,7 @@ _NEWTON_STEPS = 3
 _FRACTION_TERMS = 90
 _TINY = 1e-300
 _GRID = 16
-"""Steps per failure of the table at the effective number of calls; its linear interpolation errs by less than 2e-4, relative."""
+"""Steps per failure in the table at the effective number of calls; interpolation errs by less than 2e-4, relative."""
 
 
 def regularized_incomplete_beta(x: Floats, a: Floats, b: Floats) -> Floats:

@@ -130,10 +130,11 @@ def fold_successes(r: Floats, p0: Floats, successes: Ints, odds: tuple[float, ..
 
 def mean_r(r: Floats) -> Floats:
     """The mean over the components, added in their order."""
-    total = r[:, 0]
+    total: Floats = r[:, 0]
     for j in range(1, r.shape[1]):
         total = total + r[:, j]
-    return total / r.shape[1]
+    mean: Floats = total / r.shape[1]
+    return mean
 
 
 def count_failure(state: FailureState, at_us: Ints, params: FailureParams) -> FailureStep:

@@ -51,7 +51,7 @@ class ProbeVerdict(StrEnum):
 
     CONTINUE = "CONTINUE"
     """More results are needed."""
-    PASS = "PASS"  # noqa: S105 - a verdict, no password
+    PASS = "PASS"
     """As good as the baseline: close."""
     FAIL = "FAIL"
     """Still broken: reopen."""

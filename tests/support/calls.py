@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,7 +87,7 @@ def fold(shard: Shard, calls: list[Call], cuts: list[int] | None = None, first_o
     """Fold the calls in transactions cut at these positions; the outputs in order."""
     outputs: list[Output] = []
     edges = [0, *(cuts or []), len(calls)]
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in itertools.pairwise(edges):
         if a == b:
             continue
         shard.begin()

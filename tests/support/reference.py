@@ -1,7 +1,7 @@
 """An independent model of the core: one event at a time, plain Python, no closed form, no batches.
 
-Written from the decisions, not from the code: the step-by-step recursion R <- (R + 1) L, SciPy's Beta quantile, lists of
-events instead of counters, and the whole history of an actor replayed when a tool is taken out of it.
+Written from the decisions, not from the code: the step-by-step recursion R <- (R + 1) L, SciPy's Beta quantile, lists
+of events instead of counters, and the whole history of an actor replayed when a tool is taken out of it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, TypeAlias
@@ -20,6 +19,8 @@ from fuseboard_streams.core.statistics import FAILURE, NOTHING, SUCCESS, TAKE_OU
 from fuseboard_streams.core.traces import TraceCap, trace_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from fuseboard_streams.core.breakers import Breakers
     from fuseboard_streams.core.identity import Identities
     from fuseboard_streams.core.settings import CoreSettings

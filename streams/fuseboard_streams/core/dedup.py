@@ -8,12 +8,13 @@ behind, where nothing is remembered any more.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseboard_streams.core.tables import Table
+if TYPE_CHECKING:
+    from fuseboard_streams.core.tables import Table
 
 I64: TypeAlias = NDArray[np.int64]
 Rows: TypeAlias = NDArray[np.int64]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -15,8 +15,10 @@ from fuseboard_schemas.records import DeadLetterReason
 from fuseboard_schemas.rules import check_identity
 from fuseboard_streams.core.index import first_occurrences
 from fuseboard_streams.core.prepare import ToolCalls, extend_with_tool, hash_actors
-from fuseboard_streams.core.settings import CoreSettings, HashSeeds
 from fuseboard_streams.core.tables import KeyLimitError, Table
+
+if TYPE_CHECKING:
+    from fuseboard_streams.core.settings import CoreSettings, HashSeeds
 
 Rows: TypeAlias = NDArray[np.int64]
 
@@ -102,7 +104,8 @@ class Identities:
         if len(unknown) == 0:
             return rows, rejected
         first, inverse = first_occurrences(calls.tool_lo[unknown], calls.tool_hi[unknown])
-        made = self._make(calls, unknown[first], rejected_by_key := {})
+        rejected_by_key: dict[int, tuple[DeadLetterReason, str]] = {}
+        made = self._make(calls, unknown[first], rejected_by_key)
         rows[unknown] = made[inverse]
         for key, (reason, detail) in rejected_by_key.items():
             hit = unknown[inverse == key]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fuseboard_detectors.failure import initial_null
-from fuseboard_streams.core.settings import CoreSettings
 from fuseboard_streams.core.statistics import ring_columns
 from fuseboard_streams.core.tables import Column, Family, Table
+
+if TYPE_CHECKING:
+    from fuseboard_streams.core.settings import CoreSettings
 
 EPOCH_S = 946_684_800
 """Last-seen times are kept in whole seconds since 2000-01-01, in four bytes."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_streams.core.layout import EPOCH_S
-from fuseboard_streams.core.prepare import ToolCalls
 from fuseboard_streams.core.settings import SECOND
+
+if TYPE_CHECKING:
+    from fuseboard_streams.core.prepare import ToolCalls
 
 Rows: TypeAlias = NDArray[np.int64]
 I64: TypeAlias = NDArray[np.int64]

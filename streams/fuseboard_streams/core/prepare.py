@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from fuseboard_streams.core.settings import HashSeeds
+if TYPE_CHECKING:
+    import polars as pl
+
+    from fuseboard_streams.core.settings import HashSeeds
 
 U64: TypeAlias = NDArray[np.uint64]
 I64: TypeAlias = NDArray[np.int64]
@@ -56,12 +58,9 @@ class ToolCalls:
         """The values of a text column for some of the calls."""
         return self.frame.get_column(column).gather(self.source[rows]).to_list()
 
-    def take(self, rows: NDArray[np.intp] | slice) -> ToolCalls:
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_] | slice) -> ToolCalls:
         """Some of the calls."""
-        return ToolCalls(
-            *(getattr(self, name)[rows] for name in _ARRAYS),
-            frame=self.frame,
-        )
+        return replace(self, **{name: getattr(self, name)[rows] for name in _ARRAYS})
 
 
 _ARRAYS = (

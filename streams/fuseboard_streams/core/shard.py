@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,12 @@ from fuseboard_streams.core.piece import Piece
 from fuseboard_streams.core.prepare import NO_SEQ, ToolCalls
 from fuseboard_streams.core.settings import SECOND, CoreSettings, HashSeeds
 from fuseboard_streams.core.state import ShardState
-from fuseboard_streams.core.store import Delta
 from fuseboard_streams.core.tables import KeyLimitError, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fuseboard_streams.core.store import Delta
 
 I64: TypeAlias = NDArray[np.int64]
 Rows: TypeAlias = NDArray[np.int64]

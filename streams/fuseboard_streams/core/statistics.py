@@ -8,15 +8,17 @@ arithmetic in the same order for each key as one event at a time, whatever the p
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_detectors.attribution import RING, FailureRing, given_calls, remember, take_out
 from fuseboard_detectors.failure import Bools, FailureState, FailureStep, count_failure, restart
-from fuseboard_streams.core.settings import CoreSettings
-from fuseboard_streams.core.tables import Table
+
+if TYPE_CHECKING:
+    from fuseboard_streams.core.settings import CoreSettings
+    from fuseboard_streams.core.tables import Table
 
 I64: TypeAlias = NDArray[np.int64]
 I32: TypeAlias = NDArray[np.int32]
@@ -158,8 +160,8 @@ class Statistic:
         rows, where, ops = rows[chosen], where[chosen], ops[chosen]
         state, step = self._count(rows, entries.at[where], entries.tool[where])
         suspect_left[ops] = np.where(step.tripped, _NEVER, state.suspect_left)
-        for i in np.flatnonzero(step.warned | step.tripped).tolist():
-            findings.append(_finding(int(where[i]), int(rows[i]), state, step, i))
+        found = np.flatnonzero(step.warned | step.tripped).tolist()
+        findings.extend(_finding(int(where[i]), int(rows[i]), state, step, i) for i in found)
         fired = np.flatnonzero(step.tripped)
         if len(fired):
             tripped[by_key.op_segment[ops[fired]]] = True
@@ -192,9 +194,7 @@ class Statistic:
 
     def load(self, rows: I64 | I32) -> FailureState:
         """The statistics of some rows."""
-        table = self.table
-        columns = {name: table[name][rows] for name in _STATE}
-        return FailureState(**{name: c if c.dtype == np.float64 else c.astype(np.int64) for name, c in columns.items()})
+        return FailureState(**{name: _widened(self.table[name][rows]) for name in _STATE})
 
     def save(self, rows: I64 | I32, state: FailureState) -> None:
         """Write the statistics of some rows; they have been touched."""
@@ -254,8 +254,7 @@ class Statistic:
         return self.rings
 
     def _load_ring(self, slots: I32) -> FailureRing:
-        columns = {name: self._rings()[name][slots] for name in _RING}
-        return FailureRing(**{name: c if c.dtype == np.float64 else c.astype(np.int64) for name, c in columns.items()})
+        return FailureRing(**{name: _widened(self._rings()[name][slots]) for name in _RING})
 
     def _save_ring(self, slots: I32, ring: FailureRing) -> None:
         for name in _RING:
@@ -289,6 +288,11 @@ class Statistic:
         result = np.empty(n, dtype=np.bool_)
         result[by_key.index] = (needed == 0) | (made >= needed)
         return result
+
+
+def _widened(column: NDArray[Any]) -> NDArray[Any]:
+    """Integers as the arithmetic wants them."""
+    return column if column.dtype == np.float64 else column.astype(np.int64)
 
 
 def _rounds(rank: NDArray[np.intp]) -> list[NDArray[np.intp]]:

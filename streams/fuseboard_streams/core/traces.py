@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fuseboard_streams.core.tables import Table
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fuseboard_streams.core.tables import Table
 
 _MASK = 0xFFFFFFFFFFFFFFFF
 _ODD = 0x9E3779B97F4A7C15
