@@ -182,8 +182,8 @@ class ShardState:
 
     def _expired(self, table: Table, rows: NDArray[np.int32], limit_us: int) -> NDArray[np.bool_]:
         idle = self._now_s - table["last_seen"][rows].astype(np.int64)
-        expired: NDArray[np.bool_] = idle > limit_us // SECOND
-        return expired
+        limit = np.int64(limit_us // SECOND)
+        return np.asarray(idle > limit, dtype=np.bool_)
 
     def _expired_tools(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
         gone = self._expired(self.tools, rows, self._settings.forget_after_us) & (self.tools["frozen"][rows] == 0)
