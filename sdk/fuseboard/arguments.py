@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence, Set
-from typing import Any
+from typing import Any, cast
 
 _SCALARS = frozenset({str, int, float, bool, type(None), bytes})
 _DEPTH = 16
@@ -66,12 +66,13 @@ def canonical(value: object, depth: int = 0) -> object:
     if depth >= _DEPTH:
         return "..."
     if isinstance(value, Mapping):
-        pairs = [(canonical(key, depth + 1), canonical(item, depth + 1)) for key, item in value.items()]
+        mapping = cast("Mapping[object, object]", value)
+        pairs = [(canonical(key, depth + 1), canonical(item, depth + 1)) for key, item in mapping.items()]
         return ("map", *sorted(pairs, key=repr))
     if isinstance(value, Set):
-        return ("set", *sorted((canonical(item, depth + 1) for item in value), key=repr))
+        return ("set", *sorted((canonical(item, depth + 1) for item in cast("Set[object]", value)), key=repr))
     if isinstance(value, list | tuple):
-        return ("list", *(canonical(item, depth + 1) for item in value))
+        return ("list", *(canonical(item, depth + 1) for item in cast("Sequence[object]", value)))
     # Enums and other named values are hashed as what they stand for.
     if isinstance(value, str):
         return str.__str__(value)

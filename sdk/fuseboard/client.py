@@ -92,7 +92,6 @@ class Fuseboard:
         self._runtime = runtime
         self._actor = actor
         self._approve = approve
-        self._tools: dict[tuple[object, ...], Tool] = {}
         runtime.register_actor(actor)
 
     @property
@@ -138,8 +137,8 @@ class Fuseboard:
             effect: What it does to the world: READ, WRITE or IRREVERSIBLE.
             name: Name of the tool; the function's name by default.
             timeout: Seconds one attempt may take. An async function is cancelled and raises TimeoutError; a sync one
-                cannot be interrupted: it must pass ``current_call().remaining()`` to what it calls. In a generator
-                the budget is only shown.
+                cannot be interrupted: it must pass ``current_call().remaining()`` to what it calls, and counts as
+                timed out only if it raises a timeout error. In a generator the budget is only shown.
             on_stale: ``allow``, ``warn`` or ``deny`` while the control plane is stale. By default READ is allowed,
                 WRITE allowed with a warning event, IRREVERSIBLE denied.
             idempotency_key: Computes the key from the arguments; by default each logical call gets one of its own,
@@ -196,24 +195,19 @@ class Fuseboard:
         on_stale: OnStale | str | None,
         approve: Callable[[Call], bool | Awaitable[bool]] | None,
     ) -> Tool:
-        key = (name, effect, timeout, on_stale, approve)
-        tool = self._tools.get(key)
-        if tool is None:
-            check_name("name of the tool", name)
-            try:
-                tool = Tool(
-                    self._runtime,
-                    name,
-                    effect,
-                    self._actor,
-                    timeout=timeout,
-                    on_stale=on_stale,
-                    approve=approve or self._approve,
-                )
-            except ValueError as error:
-                raise ConfigurationError(f"The tool {name} cannot be guarded: {error}.") from None
-            self._tools[key] = tool
-        return tool
+        check_name("name of the tool", name)
+        try:
+            return Tool(
+                self._runtime,
+                name,
+                effect,
+                self._actor,
+                timeout=timeout,
+                on_stale=on_stale,
+                approve=approve or self._approve,
+            )
+        except ValueError as error:
+            raise ConfigurationError(f"The tool {name} cannot be guarded: {error}.") from None
 
     def retrying(self) -> Retrying:
         """A block in which calling the same tool with the same arguments again is a retry, until it succeeds."""

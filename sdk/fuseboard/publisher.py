@@ -65,14 +65,21 @@ class Counts:
     Attributes:
         accepted: Taken from the agent.
         delivered: Confirmed by Kafka, those of earlier processes' spools included.
-        lost: Dropped because queue, memory and spool were full, refused by the broker, or not encodable.
         spooled: Written to the disk spool.
+        dropped: Lost because queue, memory and spool were full.
+        failed: Lost because they could not be encoded, saved at the end, or the broker refused them for good.
     """
 
     accepted: int = 0
     delivered: int = 0
-    lost: int = 0
     spooled: int = 0
+    dropped: int = 0
+    failed: int = 0
+
+    @property
+    def lost(self) -> int:
+        """All events that nobody will ever see."""
+        return self.dropped + self.failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +176,7 @@ class Publisher:
             if self._closed or len(self._queue) >= self._limits.queue_events:
                 self._dropped[counter] = self._dropped.get(counter, 0) + 1
                 self._has_dropped = True
-                self.counts.lost += 1
+                self.counts.dropped += 1
                 return
             missing = self._dropped.pop(counter, 0)
             self._has_dropped = bool(self._dropped)
@@ -289,7 +296,7 @@ class Publisher:
         return 0.0 if self._window or (self._queue and self._held is None) else _IDLE_S
 
     def _poll_timeout(self, now: float) -> float:
-        if self._queue or not self._window or self._retry_at is not None:
+        if not self._window or self._retry_at is not None or (self._queue and self._held is None):
             return 0.0
         return _BUSY_POLL_S if now - self._last_progress < 1.0 else _IDLE_POLL_S
 
@@ -306,7 +313,7 @@ class Publisher:
         unsaved = len(self._queue) + (self._held is not None)
         unsaved += sum(1 for entry in self._window if entry.position is None and not entry.done)
         if unsaved:
-            self.counts.lost += unsaved
+            self.counts.failed += unsaved
             log.warning("%d events were not delivered and had no room in the spool; they are lost.", unsaved)
         backlog.close()
         if self._transport is not None:
@@ -380,7 +387,7 @@ class Publisher:
                 self._enveloper = self._make_enveloper()
             return self._enveloper.wrap(event.build(self.client_id, seq, self._new_id), event.partition)
         except Exception:
-            self.counts.lost += 1
+            self.counts.failed += 1
             log.exception("An event of %s cannot be encoded; it is lost.", counter)
             return None
 
@@ -408,7 +415,7 @@ class Publisher:
             return
         entry.done = True
         if verdict is Verdict.REFUSED:
-            self.counts.lost += 1
+            self.counts.failed += 1
             log.error("Kafka refuses an event for %s: %s. It is lost.", entry.message.topic, reason)
             return
         self.counts.delivered += 1

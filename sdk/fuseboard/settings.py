@@ -54,7 +54,7 @@ class Settings:
     tenant: str = "default"
     bootstrap: str = "localhost:9092"
     prefix: str = "fuseboard."
-    kafka: KafkaSettings = field(default_factory=dict, repr=False)
+    kafka: KafkaSettings = field(default_factory=dict[str, "str | int | float | bool"], repr=False)
     enabled: bool = True
     stale_after_s: float = 10.0
     ready_timeout_s: float = 2.0

@@ -19,6 +19,7 @@ import logging
 import os
 import shutil
 import struct
+import sys
 import zlib
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -27,14 +28,10 @@ from fuseboard.transport import Message
 if TYPE_CHECKING:
     from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows has no flock: there the SDK works from memory alone.
-    fcntl = None  # type: ignore[assignment]
-
 log = logging.getLogger("fuseboard.spool")
 
-SUPPORTED = fcntl is not None
+SUPPORTED = sys.platform != "win32"
+"""Whether there are file locks; without them the SDK works from memory alone."""
 _MAGIC = b"FBSPOOL1"
 _FRAME = struct.Struct(">II")
 _HEAD = struct.Struct(">iHiH")
@@ -76,7 +73,7 @@ def unpack(body: bytes) -> Message:
     at += topic_length
     key = body[at : at + key_length]
     at += key_length
-    headers = []
+    headers: list[tuple[str, bytes]] = []
     for _ in range(header_count):
         name_length, value_length = _HEADER.unpack_from(body, at)
         at += _HEADER.size
@@ -373,7 +370,7 @@ def _siblings(path: Path) -> list[Path]:
 
 
 def _segments(path: Path) -> dict[int, int]:
-    sizes = {}
+    sizes: dict[int, int] = {}
     try:
         for file in path.glob("*.seg"):
             if file.stem.isdigit():
@@ -389,6 +386,10 @@ def _file(path: Path, segment: int) -> Path:
 
 def _lock(path: Path) -> int | None:
     """Lock a spool directory; None when it is taken or was removed meanwhile."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
     descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -354,6 +357,66 @@ def test_a_worker_that_has_not_committed_is_not_obeyed(place: Place) -> None:
     refusal = blocked(refund)
     assert refusal is not None
     assert refusal.scope is Scope.ACTOR
+
+
+FORKING = """
+import os, sys
+from fuseboard import Effect, Fuseboard, ToolBlocked
+
+fuse = Fuseboard("support_agent", ready_timeout_s=60)
+
+@fuse.tool(effect=Effect.IRREVERSIBLE)
+def destroy(): ...
+
+@fuse.tool(effect=Effect.WRITE)
+def refund(): ...
+
+def use():
+    destroy()  # Waits until the breakers are known.
+    for _ in range(5):
+        try:
+            refund()
+        except ToolBlocked:
+            pass
+    left = fuse.close(60)
+    os.write(1, f"{fuse.client_id} {left}\\n".encode())  # One write, or lines of several processes get mixed.
+
+destroy()
+children = []
+for _ in range(2):
+    child = os.fork()
+    if child == 0:
+        use()
+        sys.exit(0)  # Runs the exit handlers, as a worker of a pre-forking server does.
+    children.append(child)
+codes = [os.waitpid(child, 0)[1] for child in children]
+use()
+assert codes == [0, 0], codes
+"""
+
+
+def test_forked_children_publish_and_obey_as_clients_of_their_own(place: Place, tmp_path: Any) -> None:
+    place.worker.publish(command(epoch=11))
+    place.worker.live()
+    environment = {
+        **os.environ,
+        "FUSEBOARD_BOOTSTRAP": place.bootstrap,
+        "FUSEBOARD_PREFIX": place.topics.prefix,
+        "FUSEBOARD_SPOOL_DIR": str(tmp_path),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    clients = {int(line.split()[0]): int(line.split()[1]) for line in done.stdout.splitlines()}
+    assert sorted(clients.values()) == [0, 0, 0]
+    assert len(clients) == 3
+    calls = place.calls(19)
+    for client in clients:
+        mine = [call for call in calls if call.client_id == client]
+        assert [call.seq for call in mine] == list(range(len(mine)))
+        assert sum(call.outcome is Outcome.DENIED for call in mine) == 5
+    assert {ack.client_id for ack in place.acks(3)} == set(clients)
 
 
 @pytest.mark.broker

@@ -66,6 +66,8 @@ class MemoryBroker:
     confirms: bool = True
     """False: what is sent arrives, but its report gets lost."""
     connections: int = 0
+    waits: list[float] = field(default_factory=list)
+    """How long each poll was ready to wait."""
 
     def connect(self) -> MemoryTransport:
         self.connections += 1
@@ -87,6 +89,7 @@ class MemoryTransport:
         return True
 
     def poll(self, timeout: float) -> None:
+        self._broker.waits.append(timeout)
         if not self._broker.up:
             return
         queue, self._queue = self._queue, []

@@ -55,6 +55,20 @@ def test_memory_is_bounded_and_nothing_is_lost_below_the_bounds() -> None:
     assert seqs(there) == list(range(38))
 
 
+def test_a_full_publisher_waits_for_reports_instead_of_spinning() -> None:
+    there = world(memory_events=5, queue_events=50)
+    there.broker.up = False
+    submit(there, 40)
+    there.deliver()
+    there.broker.waits.clear()
+    there.deliver(3)
+    assert all(wait > 0 for wait in there.broker.waits)
+    there.clock.sleep(2.0)
+    there.broker.waits.clear()
+    there.deliver(3)
+    assert min(there.broker.waits) >= 0.1, "and less often when nothing moves"
+
+
 def test_bytes_are_bounded_too() -> None:
     there = world(memory_bytes=4000, spool_bytes=10_000)
     there.broker.up = False
