@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,6 +42,8 @@ def broker(bootstrap: str | None = None, heap_mb: int = 2048) -> Iterator[str]:
     Yields:
         The address for `bootstrap.servers`.
     """
+    # Asked to end, a benchmark unwinds like on Ctrl-C, and stops what it started.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if bootstrap is not None:
         yield bootstrap
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -39,7 +40,10 @@ class Usage:
 
 
 class Started:
-    """A process we started, in a session of its own so that its children end with it."""
+    """A process we started, in a session of its own so that its children end with it.
+
+    It ends with us too, however we end: a benchmark that is killed leaves nothing running behind.
+    """
 
     def __init__(self, name: str, argv: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         self.name = name
@@ -54,6 +58,7 @@ class Started:
                 cwd=ROOT,
                 env={**os.environ, **(environment or {})},
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
         self._cpu_s = 0.0
         self._rss_peak = 0
@@ -124,6 +129,15 @@ class Started:
         """The last lines of its output."""
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
         return "\n".join(text.splitlines()[-lines:]) or "(empty)"
+
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    """Ask Linux, in the new process, for SIGKILL when the process that started it dies (`man 2 prctl`)."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _resident_peak(pid: int) -> int:
