@@ -69,7 +69,7 @@ class Assignment:
         self.group_metadata: object = None
         """What shows the group's coordinator under which assignment a transaction was made."""
         self.received = False
-        """Whether there has been an assignment."""
+        """Whether an assignment is in force; between two of them nothing is known."""
         self._source = source
         self._restorer = restorer
         self._inputs = inputs
@@ -172,6 +172,8 @@ class Assignment:
 
     def _revoked(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         self._epoch += 1
+        # A worker that holds nothing for the moment has not finished: its shards may come back.
+        self.received = False
         self._source.generation += 1
         # What was restored but not announced has not been written to: it is as good as a kept one.
         self.kept.update(self.owned)
