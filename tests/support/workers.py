@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from fuseboard_schemas.codec import Decoder, Encoder
 from fuseboard_schemas.keys import actor_key
@@ -156,15 +157,19 @@ class Read:
         return Decoder().decode(self.value, record)
 
 
-def read(bootstrap: str, topic: str, partitions: int = 4, *, committed: bool = True) -> list[Read]:
-    """Everything in a topic, partition by partition."""
+def read(bootstrap: str, topic: str, partitions: int = 4, *, settled: bool = True) -> list[Read]:
+    """Everything committed in a topic, partition by partition.
+
+    A commit returns before its markers are in every log. ``settled`` waits for what is under way now; without it, open
+    transactions are left aside.
+    """
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
             "group.id": "reader",
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed" if committed else "read_uncommitted",
+            "isolation.level": "read_committed",
             "fetch.wait.max.ms": 20,
         }
     )
@@ -172,7 +177,11 @@ def read(bootstrap: str, topic: str, partitions: int = 4, *, committed: bool = T
     try:
         parts = [TopicPartition(topic, number, 0) for number in range(partitions)]
         # The log may go on growing: what is there now counts.
-        ends = {each.partition: consumer.get_watermark_offsets(each, timeout=10)[1] for each in parts}
+        ends = (
+            uncommitted_ends(bootstrap, parts)
+            if settled
+            else {each.partition: consumer.get_watermark_offsets(each, timeout=10)[1] for each in parts}
+        )
         ends = {number: end for number, end in ends.items() if end > 0}
         consumer.assign(parts)
         deadline = time.monotonic() + 60
@@ -190,6 +199,15 @@ def read(bootstrap: str, topic: str, partitions: int = 4, *, committed: bool = T
     finally:
         consumer.close()
     return sorted(found, key=lambda each: (each.partition, each.offset))
+
+
+def uncommitted_ends(bootstrap: str, partitions: list[TopicPartition]) -> dict[int, int]:
+    """The ends of logs, open transactions included."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    futures = admin.list_offsets(
+        {each: OffsetSpec.latest() for each in partitions}, isolation_level=IsolationLevel.READ_UNCOMMITTED
+    )
+    return {each.partition: future.result(10).offset for each, future in futures.items()}
 
 
 def decisions(bootstrap: str, prefix: str, partitions: int = 4) -> dict[str, list[tuple[Any, ...]]]:
