@@ -172,6 +172,9 @@ def test_other_records() -> None:
         "04:00:00.000  3@1042    WARN  any actor · billing.refund  calls.failed  10^4.20 from 6 failures in 30 calls "
         "(normal 1%)  from worker"
     )
+
+
+def test_records_without_a_form_of_their_own() -> None:
     step = TraceStep(
         event_id="e", ts=NOW, actor="a", kind=StepKind.LLM_CALL, model="gpt-4o", tokens_in=10, tokens_out=3
     )

@@ -63,12 +63,19 @@ def test_no_file_is_longer_than_600_lines() -> None:
     assert {name: length for name, length in lengths.items() if length > LONGEST_FILE} == {}
 
 
+def _docstring_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first = node.body[0]
+    has_one = ast.get_docstring(node, clean=False) is not None
+    return (first.end_lineno or first.lineno) - first.lineno + 1 if has_one else 0
+
+
 def test_no_function_is_longer_than_60_lines() -> None:
+    """Without its docstring: a function is not too long for being explained."""
     found = {}
     for path in _python_files():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                length = (node.end_lineno or node.lineno) - node.lineno + 1 - _docstring_lines(node)
                 if length > LONGEST_FUNCTION:
                     found[f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"] = length
     assert found == {}
