@@ -42,7 +42,7 @@ def producer_settings(settings: Settings) -> dict[str, Any]:
     return {
         "bootstrap.servers": settings.bootstrap,
         "client.id": "fuseboard-sdk",
-        "linger.ms": 5,
+        "linger.ms": 1,  # The publisher's thread has collected a batch already.
         "reconnect.backoff.max.ms": 2000,
         "socket.keepalive.enable": True,
         # Topics are made by people, with the right number of partitions; a producer must not make one by accident.

@@ -419,6 +419,35 @@ def test_forked_children_publish_and_obey_as_clients_of_their_own(place: Place, 
     assert {ack.client_id for ack in place.acks(3)} == set(clients)
 
 
+KILLED = """
+import os, signal
+from fuseboard import Effect, Fuseboard
+
+fuse = Fuseboard("killed_agent", spool_after_s=0.2, memory_events=50)
+
+@fuse.tool(effect=Effect.READ)
+def look(): ...
+
+for _ in range(100):
+    look()
+while fuse.counts.spooled < 100:
+    fuse.flush(0.05)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def spool_and_die(bootstrap: str, prefix: str, spool_dir: Any) -> None:
+    """A process that is killed while its events are in its spool."""
+    environment = {
+        **os.environ,
+        "FUSEBOARD_BOOTSTRAP": bootstrap,
+        "FUSEBOARD_PREFIX": prefix,
+        "FUSEBOARD_SPOOL_DIR": str(spool_dir),
+    }
+    done = subprocess.run([sys.executable, "-c", KILLED], env=environment, timeout=120, check=False)
+    assert done.returncode == -9
+
+
 @pytest.mark.broker
 @pytest.mark.kafka
 def test_a_broker_that_starts_after_the_agent_gets_everything(
@@ -426,6 +455,7 @@ def test_a_broker_that_starts_after_the_agent_gets_everything(
 ) -> None:
     names = topics(own_kafka.bootstrap, unique_prefix, PARTITIONS)
     own_kafka.kill()
+    spool_and_die(own_kafka.bootstrap, unique_prefix, tmp_path)
     fuse = Fuseboard(
         actor="support_agent",
         bootstrap=own_kafka.bootstrap,
@@ -446,9 +476,11 @@ def test_a_broker_that_starts_after_the_agent_gets_everything(
     assert fuse.flush(PATIENCE_S) == 0
     for number in range(200, 250):
         look(number)
+    wait_until(lambda: fuse.counts.delivered >= 350, "the killed process's events are delivered too")
     assert fuse.close(PATIENCE_S) == 0
-    calls = read_all(own_kafka.bootstrap, names.tool_calls, "ToolCall", lambda found: len(found) >= 250)
-    assert [call.seq for call in calls] == list(range(250))
+    calls = read_all(own_kafka.bootstrap, names.tool_calls, "ToolCall", lambda found: len(found) >= 350)
+    assert [call.seq for call in calls if call.actor == "support_agent"] == list(range(250))
+    assert [call.seq for call in calls if call.actor == "killed_agent"] == list(range(100))
     assert list(tmp_path.rglob("*.seg")) == []
     assert fuse.counts.lost == 0
 
