@@ -123,7 +123,7 @@ class PublisherLife(RuleBasedStateMachine):
 
     @invariant()
     def numbers_fit(self) -> None:
-        """A number stands for the same event as in the order of submission: gaps are exactly where something is lost."""
+        """A number stands for the event submitted as that many-th: gaps are exactly where something is lost."""
         for key, events in self.arrived().items():
             submitted = self.submitted[key]
             for seq, number in events.items():
