@@ -59,9 +59,7 @@ def test_trips_the_broken_tools_and_dead_letters_the_bad_records(
     assert stopped["events"] + len([each for each in rejected if isinstance(each, Bad)]) == len(mixed)
 
 
-def test_runs_that_stop_in_between_decide_what_one_run_decides(
-    broker: str, topics: Topics, unique_prefix: str
-) -> None:
+def test_runs_that_stop_in_between_decide_what_one_run_decides(broker: str, topics: Topics, unique_prefix: str) -> None:
     mixed = with_bad(calls(3000))
     whole, parts = unique_prefix, new_prefix("parts")
     produce(broker, topics(broker, whole).tool_calls, mixed)
@@ -110,7 +108,9 @@ def test_two_workers_share_the_shards(broker: str, topics: Topics, unique_prefix
     with WorkerThread(broker, shared, more) as first, WorkerThread(broker, shared, more) as second:
 
         def divided() -> bool:
-            latest = [worker.events("assigned")[-1]["shards"] for worker in (first, second) if worker.events("assigned")]
+            latest = [
+                worker.events("assigned")[-1]["shards"] for worker in (first, second) if worker.events("assigned")
+            ]
             return sorted(map(len, latest)) == [2, 2]
 
         until(divided, "two shards each")
@@ -135,9 +135,7 @@ def test_acknowledgements_are_taken_in(broker: str, topics: Topics, unique_prefi
     log = run(broker, unique_prefix)
 
     received = [each for each in log if each["event"] == "ack_received"]
-    assert [(each["breaker_id"], each["epoch"], each["client_id"]) for each in received] == [
-        (ack["breaker_id"], 17, 5)
-    ]
+    assert [(each["breaker_id"], each["epoch"], each["client_id"]) for each in received] == [(ack["breaker_id"], 17, 5)]
     (letter,) = [each.decoded("DeadLetter") for each in read(broker, names.dead_letters)]
     assert (letter.topic, letter.reason) == ("enforcement-acks", DeadLetterReason.NOT_WIRE_FORMAT)
 
@@ -217,4 +215,3 @@ def test_an_unreachable_broker_is_named() -> None:
     with pytest.raises(UnreachableError, match=f"127.0.0.1:{port}") as caught:
         run(f"127.0.0.1:{port}", "nowhere.", connect_timeout_s=1.0)
     assert caught.value.exit_code == 3
-

@@ -93,7 +93,7 @@ def test_a_successor_decides_within_eight_seconds_of_a_kill_inside_a_transaction
         until(lambda: processed(apache_kafka, names, f"{unique_prefix}workers"), "the rest", 60)
         successor.signal(signal.SIGTERM)
         assert successor.wait() == 0
-        assert [line for line in successor.lines("fenced")]
+        assert successor.lines("fenced")
     assert decisions(apache_kafka, unique_prefix) == expected
     assert took < 8, f"the successor's first command came after {took:.1f} s"
 
@@ -115,7 +115,7 @@ def test_an_orderly_handover_fences_nobody(
         for turn in range(5):
             workers.append(WorkerProcess(apache_kafka, unique_prefix, tmp_path / f"worker-{turn}.log", **SMALL))
             produce(apache_kafka, names.tool_calls, mixed[turn * chunk : (turn + 1) * chunk])
-            until(lambda: bool(workers[-1].lines("assigned")), "an assignment")  # noqa: B023 - used at once
+            until(lambda: bool(workers[-1].lines("assigned")), "an assignment")
             if turn in (1, 3):
                 # Also under load: the worker has an assignment, and much is left to do.
                 workers[0].signal(signal.SIGTERM)
@@ -162,9 +162,7 @@ def test_a_worker_frozen_past_its_session_changes_nothing_when_it_wakes(
     assert "Traceback" not in first.log.read_text()
 
 
-def test_a_shard_that_comes_right_back_is_not_restored(
-    apache_kafka: str, topics: Topics, unique_prefix: str
-) -> None:
+def test_a_shard_that_comes_right_back_is_not_restored(apache_kafka: str, topics: Topics, unique_prefix: str) -> None:
     names = topics(apache_kafka, unique_prefix)
     produce(apache_kafka, names.tool_calls, calls(500, actors=4))
     with WorkerThread(apache_kafka, unique_prefix, {"idle_after_s": 1000.0}) as first:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -149,7 +149,7 @@ def bad_record(arrived: Arrived, position: int, reason: DeadLetterReason, detail
         arrival_us=int(arrived.arrival[position]),
         reason=reason,
         detail=detail,
-        key=cast("bytes | None", key),
+        key=key,
         value=value,
     )
 

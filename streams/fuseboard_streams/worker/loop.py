@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
 from fuseboard_schemas.errors import UnreachableError
-from fuseboard_schemas.registry import PackagedResolver
+from fuseboard_schemas.registry import PackagedResolver, Registry, RegistryResolver
 from fuseboard_schemas.topics import TopicNames
 from fuseboard_streams.core.settings import HashSeeds
 from fuseboard_streams.core.shard import Shard
@@ -76,7 +76,7 @@ def run_worker(
     shutdown = shutdown or Shutdown()
     log = log or make_logger(settings.log_format, settings.log_level)
     with shutdown:
-        worker = Worker(settings, fault, shutdown, log, clock or Clock(), resolver or PackagedResolver())
+        worker = Worker(settings, fault, shutdown, log, clock or Clock(), resolver or _resolver(settings))
         try:
             worker.run()
         finally:
@@ -340,6 +340,10 @@ class Worker:
             "registry": self._stalled,
         }
         return ready, said
+
+
+def _resolver(settings: WorkerSettings) -> Resolver:
+    return RegistryResolver(Registry(settings.registry)) if settings.registry.get("url") else PackagedResolver()
 
 
 def _version() -> str:

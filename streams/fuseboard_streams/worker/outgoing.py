@@ -11,7 +11,7 @@ from fuseboard_streams.worker.statereader import PARTITIONS_HEADER
 from fuseboard_streams.worker.transaction import Headers, Outgoing, StateWrite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from fuseboard_schemas.records import BreakerCommand, DeadLetter, Heartbeat, Signal, StateRecord
     from fuseboard_streams.core.decisions import Output
@@ -25,19 +25,17 @@ _LARGEST_TIME_US: Final = 253_402_300_799_999_999
 class Outbox:
     """Turns records into produced ones, each to the partition of its shard.
 
+    Values carry the packaged schema ids, with a registry too: every reader of ours knows them, also where it cannot
+    reach the registry, and an enforcer must always be able to read a command.
+
     Args:
         names: Full topic names.
         partitions: Partition count of all topics, for the header of state records.
-        schema_id: The id to write a record under, by the record's name; None is the packaged one.
     """
 
-    def __init__(
-        self, names: TopicNames, partitions: int, schema_id: Callable[[str], int | None] = lambda _: None
-    ) -> None:
+    def __init__(self, names: TopicNames, partitions: int) -> None:
         self._topics = {each: getattr(names, each) for each in _OUTPUTS}
-        self._encoders = {
-            each: Encoder(_BY_ATTRIBUTE[each].record, schema_id(_BY_ATTRIBUTE[each].record)) for each in _OUTPUTS
-        }
+        self._encoders = {each: Encoder(_BY_ATTRIBUTE[each].record) for each in _OUTPUTS}
         self._state_headers: Headers = [(PARTITIONS_HEADER, b"%d" % partitions)]
 
     def decision(self, shard: int, output: Output) -> Outgoing:
