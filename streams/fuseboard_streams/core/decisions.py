@@ -16,7 +16,7 @@ from fuseboard_streams.core.breaker import Breaker, Evidence, Moment
 from fuseboard_streams.core.commands import describe_evidence, to_command
 from fuseboard_streams.core.piece import ERROR, OK, TIMEOUT, Piece
 from fuseboard_streams.core.statistics import FAILURE, NOTHING, SUCCESS, TAKE_OUT, Entries, Finding
-from fuseboard_streams.core.traces import TraceCap, trace_key
+from fuseboard_streams.core.traces import TraceCap, trace_digest, trace_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,6 +86,7 @@ class Decisions:
         self._counters = counters
         self._outputs: list[Output] = []
         self._pending: list[tuple[int, int, Callable[[], None]]] = []
+        self._traces: dict[int, int | None] = {}
         self._tools = _Level(_TOOLS, Scope.ACTOR_TOOL, Action.DISABLE_TOOL, state.tools, state.tool_cap)
         self._actors = _Level(_ACTORS, Scope.ACTOR, Action.READ_ONLY, state.actors, state.actor_cap)
 
@@ -109,7 +110,12 @@ class Decisions:
             for at in np.flatnonzero(probes).tolist():
                 self._probe(piece, at)
             counted &= ~probes
-        if self._may_evict(piece, counted):
+        failed = np.flatnonzero(counted & (outcome != OK))
+        names = piece.calls.strings("trace_id", failed) if len(failed) else []
+        self._traces = {
+            at: trace_digest(name) if name else None for at, name in zip(failed.tolist(), names, strict=True)
+        }
+        if self._may_evict(len(failed)):
             for at in range(len(piece)):
                 one = np.zeros(len(piece), dtype=np.bool_)
                 one[at] = counted[at]
@@ -121,8 +127,7 @@ class Decisions:
             publish()
         self._pending.clear()
 
-    def _may_evict(self, piece: Piece, counted: Bools) -> bool:
-        failures = int(np.count_nonzero(counted & (piece.calls.outcome != OK)))
+    def _may_evict(self, failures: int) -> bool:
         return self._tools.cap.nearly_full(failures) or self._actors.cap.nearly_full(failures)
 
     # --- the two statistics
@@ -192,9 +197,11 @@ class Decisions:
         failed = at[piece.calls.outcome[at] != OK]
         if len(failed) == 0:
             return _Failures(failed, [], np.ones(0, dtype=np.bool_))
-        traces = piece.calls.strings("trace_id", failed)
-        owners = rows[failed].tolist()
-        keys = [trace_key(row, trace) if trace else None for row, trace in zip(owners, traces, strict=True)]
+        traces = self._traces
+        keys = [
+            trace_key(row, digest) if (digest := traces[position]) is not None else None
+            for position, row in zip(failed.tolist(), rows[failed].tolist(), strict=True)
+        ]
         return _Failures(failed, keys, level.cap.decide(keys, piece.stream[failed].tolist()))
 
     def _count_failures(

@@ -181,12 +181,13 @@ class ShardState:
             table["p0"][some] = initial_null(self._settings.params_for(prior))
 
     def _expired(self, table: Table, rows: NDArray[np.int32], limit_us: int) -> NDArray[np.bool_]:
-        idle = self._now_s - table["last_seen"][rows].astype(np.int64)
-        limit = np.int64(limit_us // SECOND)
-        return np.asarray(idle > limit, dtype=np.bool_)
+        idle: NDArray[np.int64] = self._now_s - table["last_seen"][rows].astype(np.int64)
+        return idle > limit_us // SECOND
 
     def _expired_tools(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
-        gone = self._expired(self.tools, rows, self._settings.forget_after_us) & (self.tools["frozen"][rows] == 0)
+        gone: NDArray[np.bool_] = self._expired(self.tools, rows, self._settings.forget_after_us) & (
+            self.tools["frozen"][rows] == 0
+        )
         if gone.any():
             self.refer(self.tools["actor"][rows[gone]].astype(np.int64), -1)
         return gone

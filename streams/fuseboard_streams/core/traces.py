@@ -18,9 +18,13 @@ _MASK = 0xFFFFFFFFFFFFFFFF
 _ODD = 0x9E3779B97F4A7C15
 
 
-def trace_key(row: int, trace_id: str) -> int:
-    """A 64-bit key of a statistic's row and a trace. A collision would only share a cap of three."""
-    digest = int.from_bytes(blake2b(trace_id.encode(), digest_size=8).digest(), "little")
+def trace_digest(trace_id: str) -> int:
+    """64 bits that stand for a trace. A collision would only share a cap of three."""
+    return int.from_bytes(blake2b(trace_id.encode(), digest_size=8).digest(), "little")
+
+
+def trace_key(row: int, digest: int) -> int:
+    """A 64-bit key of a statistic's row and a trace."""
     return (digest + (row + 1) * _ODD) & _MASK
 
 
