@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fuseboard.gate import OnStale
     from fuseboard.publisher import Counts
     from fuseboard.settings import KafkaSettings
+    from fuseboard_schemas.records import BreakerCommand
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -353,6 +354,14 @@ class Fuseboard:
         wanted = {actor_key(self.settings.tenant, self._actor), tenant_key(self.settings.tenant)}
         fresh = runtime.view.freshness(self.settings.tenant, self._actor)
         return wanted <= runtime.view.snapshot.covered and runtime.clock() < fresh.until
+
+    def on_command(self, listener: Callable[[BreakerCommand], None]) -> None:
+        """Have a function called with each breaker command that concerns this process, as soon as it is in force.
+
+        It runs on the thread that follows the commands and must return quickly: meanwhile no further command is
+        applied. What it raises is logged. The state that was found at the start is announced too.
+        """
+        self._runtime.listeners.append(listener)
 
     def flush(self, timeout: float = 10.0) -> int:
         """Wait until everything recorded so far is confirmed by Kafka.

@@ -12,7 +12,7 @@ from fuseboard_schemas.keys import partition_for
 from fuseboard_schemas.records import BreakerCommand, EnforcementAck, Heartbeat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from confluent_kafka import Consumer, Message
 
@@ -45,6 +45,7 @@ class Follower:
         publisher: Takes the acknowledgements.
         clock: Monotonic clock in seconds.
         wall_us: Wall clock in microseconds since 1970.
+        listeners: Called with each command once it is in force; may grow.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class Follower:
         *,
         clock: Callable[[], float],
         wall_us: Callable[[], int],
+        listeners: Sequence[Callable[[BreakerCommand], None]] = (),
     ) -> None:
         self._settings = settings
+        self._listeners = listeners
         self._commands = topics.breaker_commands
         self._heartbeats = topics.heartbeats
         self._view = view
@@ -153,7 +156,9 @@ class Follower:
             message = self._consumer.poll(0) if seen < _BATCH else None
         if seen:
             self._view.publish()
-            self._acknowledge(self._view.take_applied())
+            applied = self._view.take_applied()
+            self._acknowledge(applied)
+            self._announce(applied)
 
     def _place(self) -> None:
         """Assign the home partitions of whatever was registered since the last time."""
@@ -249,6 +254,14 @@ class Follower:
                     item.partition,
                 )
             )
+
+    def _announce(self, applied: list[Applied]) -> None:
+        for item in applied:
+            for listener in self._listeners:
+                try:
+                    listener(item.command)
+                except Exception:
+                    log.exception("A listener failed on the command about %s.", item.command.breaker_id)
 
     def _complain(self, message: str, *details: object) -> None:
         """Log a lasting trouble, but not in every round."""

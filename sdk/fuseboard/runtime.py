@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fuseboard.settings import Settings
     from fuseboard.transport import Transport
     from fuseboard_schemas.codec import Encoder
+    from fuseboard_schemas.records import BreakerCommand
 
 log = logging.getLogger("fuseboard")
 
@@ -87,6 +88,7 @@ class Runtime:
             new_id=self.ids.event_id,
         )
         self._follow = follow and settings.enabled
+        self.listeners: list[Callable[[BreakerCommand], None]] = []
         self._follower: Follower | None = None
         self._lock = threading.Lock()
         self._warned: dict[tuple[str, str], float] = {}
@@ -125,7 +127,13 @@ class Runtime:
         from fuseboard.follower import Follower
 
         follower = Follower(
-            self.settings, self.topics, self.view, self.publisher, clock=self.clock, wall_us=self.wall_us
+            self.settings,
+            self.topics,
+            self.view,
+            self.publisher,
+            clock=self.clock,
+            wall_us=self.wall_us,
+            listeners=self.listeners,
         )
         if follower.start():
             self._follower = follower
