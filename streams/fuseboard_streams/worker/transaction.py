@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
 
@@ -135,7 +136,9 @@ class Transactions:
 
     def close(self) -> None:
         """Serve what is left; there is no open transaction."""
-        self._producer.poll(0)
+        # A producer with a fatal error reports it at every call, over the error that is ending the worker.
+        with suppress(KafkaException):
+            self._producer.poll(0)
 
     def _write_state(self, writes: Sequence[StateWrite]) -> None:
         for write in writes:
