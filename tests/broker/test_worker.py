@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import threading
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from fuseboard_schemas import catalogue
 from fuseboard_schemas.codec import Encoder
 from fuseboard_schemas.errors import ConfigurationError, UnreachableError
 from fuseboard_schemas.records import BreakerState, DeadLetterReason, StateKind
+from fuseboard_schemas.registry import PackagedResolver
 from fuseboard_streams.embedded import free_ports
 from fuseboard_streams.worker.errors import StateConflictError
 from tests.support.brokers import new_prefix
@@ -20,6 +24,7 @@ from tests.support.workers import Bad, WorkerThread, calls, decisions, produce, 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fuseboard_schemas.registry import Writer
     from fuseboard_schemas.topics import TopicNames
 
     Topics = Callable[..., TopicNames]
@@ -154,7 +159,7 @@ def test_an_idle_shard_follows_the_clock_and_says_so_in_the_journal(
         until(advanced, "an advance in the journal")
     for shard in range(4):
         entries = [each.decoded("StateRecord") for each in read(broker, names.state) if each.partition == shard]
-        for before, entry in zip(entries, entries[1:], strict=False):
+        for before, entry in itertools.pairwise(entries):
             if entry.advanced_us:
                 assert entry.stream_time == before.stream_time + entry.advanced_us
 
@@ -180,6 +185,45 @@ def test_health_readiness_and_metrics(broker: str, topics: Topics, unique_prefix
         text = scraped()
         assert 'fuseboard_records_total{topic="tool-calls"} 100.0' in text
         assert 'fuseboard_shards{state="ready"} 4.0' in text
+
+
+class ShakyRegistry:
+    """A registry that cannot be asked about foreign ids until it is back."""
+
+    def __init__(self) -> None:
+        self.back = threading.Event()
+
+    def resolve(self, schema_id: int) -> Writer | None:
+        known = PackagedResolver().resolve(schema_id)
+        if known is not None:
+            return known
+        if not self.back.is_set():
+            raise UnreachableError("The schema registry is away.")
+        return PackagedResolver().resolve(catalogue.packaged_id("ToolCall")) if schema_id == 77 else None
+
+
+def test_an_unreachable_registry_makes_the_worker_wait_and_dead_letters_nothing(
+    broker: str, topics: Topics, unique_prefix: str
+) -> None:
+    names = topics(broker, unique_prefix)
+    foreign = [Bad(Encoder("ToolCall", 77).encode(call), b"default/agent-1") for call in calls(50, actors=2)]
+    foreign = [each for each, call in zip(foreign, calls(50, actors=2), strict=True) if call.actor == "agent-1"]
+    produce(broker, names.tool_calls, [*calls(20), *foreign])
+    registry = ShakyRegistry()
+    with WorkerThread(broker, unique_prefix, resolver=registry) as worker:
+        until(lambda: bool(worker.events("schema_registry_unreachable")), "the wait")
+        assert read(broker, names.dead_letters) == []
+        registry.back.set()
+        done = 20 + len(foreign)
+
+        def processed() -> int:
+            last = {each.partition: each.decoded("StateRecord") for each in read(broker, names.state)}
+            positions = [each for entry in last.values() for each in entry.inputs if each.topic == "tool-calls"]
+            return sum(each.next_offset for each in positions)
+
+        until(lambda: processed() == done, "every record")
+    assert worker.failure is None
+    assert read(broker, names.dead_letters) == []
 
 
 def test_a_missing_topic_names_the_command_that_creates_it(broker: str, unique_prefix: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from fuseboard_streams.worker.errors import StateConflictError
-from tests.support.brokers import new_prefix
+from tests.support.brokers import create_topics, new_prefix
 from tests.support.workers import (
     WorkerProcess,
     WorkerThread,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fuseboard_schemas.topics import TopicNames
+    from tests.support.brokers import KafkaServer
 
     Topics = Callable[..., TopicNames]
 
@@ -96,6 +97,48 @@ def test_a_successor_decides_within_eight_seconds_of_a_kill_inside_a_transaction
         assert successor.lines("fenced")
     assert decisions(apache_kafka, unique_prefix) == expected
     assert took < 8, f"the successor's first command came after {took:.1f} s"
+
+
+@pytest.mark.slow
+def test_a_worker_killed_inside_its_first_transaction_is_not_in_the_way(
+    apache_kafka: str, topics: Topics, unique_prefix: str, tmp_path: Path
+) -> None:
+    mixed = with_bad(calls(1000, actors=4))
+    oracle = new_prefix("oracle")
+    produce(apache_kafka, topics(apache_kafka, oracle).tool_calls, mixed)
+    run(apache_kafka, oracle)
+    names = topics(apache_kafka, unique_prefix)
+    produce(apache_kafka, names.tool_calls, mixed)
+    with WorkerProcess(apache_kafka, unique_prefix, tmp_path / "victim.log", kill_at=["offsets", 1]) as victim:
+        assert victim.wait() == -signal.SIGKILL
+    started = time.monotonic()
+
+    log = run(apache_kafka, unique_prefix)
+
+    assert {each["shard"] for each in log if each["event"] == "fenced"} != set()
+    assert time.monotonic() - started < 12, "the successor waited for the broker instead of fencing"
+    assert decisions(apache_kafka, unique_prefix) == decisions(apache_kafka, oracle)
+
+
+@pytest.mark.slow
+def test_a_broker_that_restarts_under_load_costs_nothing(own_kafka: KafkaServer, tmp_path: Path) -> None:
+    bootstrap = own_kafka.bootstrap
+    mixed = with_bad(calls(4000, actors=8))
+    produce(bootstrap, create_topics(bootstrap, "oracle.").tool_calls, mixed)
+    run(bootstrap, "oracle.")
+    expected = decisions(bootstrap, "oracle.")
+    names = create_topics(bootstrap, "restarted.")
+    slow = {**SMALL, "batch_records": 20, "catch_up_records": 20}
+    with WorkerProcess(bootstrap, "restarted.", tmp_path / "worker.log", **slow) as worker:
+        until(lambda: assigned(worker) == 4, "an assignment")
+        produce(bootstrap, names.tool_calls, mixed)
+        until(lambda: bool(worker.lines("breaker_transition")), "some work done")
+        own_kafka.kill()
+        own_kafka.start()
+        until(lambda: processed(bootstrap, names, "restarted.workers"), "the rest", 90)
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+    assert decisions(bootstrap, "restarted.") == expected
 
 
 @pytest.mark.slow

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from fuseboard_schemas.registry import Resolver
     from fuseboard_streams.worker.transaction import FaultPoint
 
 T0_US = 1_767_225_600_000_000
@@ -257,6 +258,7 @@ class WorkerThread:
     prefix: str
     more: dict[str, Any] = field(default_factory=dict)
     fault: FaultPoint = no_fault
+    resolver: Resolver | None = None
 
     def __enter__(self) -> Self:
         self.shutdown = Shutdown()
@@ -270,7 +272,7 @@ class WorkerThread:
         log = structlog.wrap_logger(None, processors=[self.capture])
         settings = load_settings(overrides=settings_for(self.bootstrap, self.prefix, **self.more))
         try:
-            run_worker(settings, fault=self.fault, log=log, shutdown=self.shutdown)
+            run_worker(settings, fault=self.fault, log=log, shutdown=self.shutdown, resolver=self.resolver)
         except BaseException as error:
             self.failure = error
 
