@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fuseboard_detectors.arithmetic import Floats, Ints, exp, ln, ln_gamma
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _BISECTIONS = 30
 _NEWTON_STEPS = 3
@@ -14,6 +18,8 @@ _FRACTION_TERMS = 90
 _TINY = 1e-300
 _GRID = 16
 """Steps per failure in the table at the effective number of calls; interpolation errs by less than 2e-4, relative."""
+_BLOCK = 16
+"""So many numbers of learned calls are tabled at a time: making a table costs nearly the same for one as for these."""
 
 
 def regularized_incomplete_beta(x: Floats, a: Floats, b: Floats) -> Floats:
@@ -75,7 +81,8 @@ class LearnedNull:
     With n learned calls of which f failed, and never more than ``effective`` of them believed (real failures come in
     bursts, so history counts for less than it seems), the posterior is Beta(alpha + f', beta + n' - f') with
     n' = min(n, effective) and f' = f n' / n. Whole blocks of ``period`` calls are learned at a time, so nearly every
-    question is answered from a table made once; a value between two entries is interpolated linearly.
+    question is answered from a table made once; a value between two entries is interpolated linearly. Other numbers
+    of calls come up when failures are taken back; their tables are made when they do.
     """
 
     def __init__(
@@ -84,14 +91,20 @@ class LearnedNull:
         self.alpha, self.beta = alpha, beta
         self.quantile, self.floor, self.effective = quantile, floor, effective
         self._rows: dict[int, Floats] = {}
-        self._memo: dict[tuple[int, int], float] = {}
-        for n in range(0, effective, period):
-            self._rows[n] = self._table(float(n), np.arange(n + 1, dtype=np.float64))
-        self._full = self._table(float(effective), np.arange(effective * _GRID + 1, dtype=np.float64) / _GRID)
+        self._add_rows(range(0, effective, period))
+        failures = np.arange(effective * _GRID + 1, dtype=np.float64) / _GRID
+        self._full = self._table(np.full(len(failures), float(effective)), failures)
 
-    def _table(self, n: float, failures: Floats) -> Floats:
-        values = beta_quantile(self.quantile, self.alpha + failures, self.beta + (n - failures))
+    def _table(self, calls: Floats, failures: Floats) -> Floats:
+        values = beta_quantile(self.quantile, self.alpha + failures, self.beta + (calls - failures))
         return np.maximum(values, self.floor)
+
+    def _add_rows(self, numbers: Sequence[int]) -> None:
+        """Table every number of failures for these numbers of calls."""
+        sizes = [n + 1 for n in numbers]
+        failures = np.concatenate([np.arange(size, dtype=np.float64) for size in sizes])
+        values = self._table(np.repeat(np.array(numbers, dtype=np.float64), sizes), failures)
+        self._rows.update(zip(numbers, np.split(values, np.cumsum(sizes)[:-1]), strict=True))
 
     def p0(self, learned_calls: Ints, learned_failures: Ints) -> Floats:
         """The null for each key, shape (k,), from its learned calls and failures."""
@@ -102,19 +115,14 @@ class LearnedNull:
             cell = np.minimum(np.floor(scaled), len(self._full) - 2).astype(np.int64)
             part = scaled - cell
             result[full] = self._full[cell] * (1.0 - part) + self._full[cell + 1] * part
-        for i in np.flatnonzero(~full).tolist():
-            result[i] = self._short(int(learned_calls[i]), int(learned_failures[i]))
+        numbers = np.unique(learned_calls[~full]).tolist()
+        blocks = {n // _BLOCK * _BLOCK for n in numbers if n not in self._rows}
+        for first in sorted(blocks):
+            self._add_rows([n for n in range(first, first + _BLOCK) if n not in self._rows])
+        for n in numbers:
+            chosen = np.flatnonzero(learned_calls == n)
+            result[chosen] = self._rows[n][learned_failures[chosen]]
         return result
-
-    def _short(self, calls: int, failures: int) -> float:
-        row = self._rows.get(calls)
-        if row is not None:
-            return float(row[failures])
-        value = self._memo.get((calls, failures))
-        if value is None:
-            value = float(self._table(float(calls), np.array([float(failures)]))[0])
-            self._memo[calls, failures] = value
-        return value
 
 
 @lru_cache(maxsize=64)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fuseboard_detectors.arithmetic import Floats, Ints, power
 from fuseboard_detectors.beta import LearnedNull, learned_null
+from fuseboard_schemas.errors import ConfigurationError
 
 Bools: TypeAlias = NDArray[np.bool_]
 
@@ -51,6 +52,26 @@ class FailureParams:
     """The multipliers theta of the odds under the alternatives."""
     known_null: float | None = None
     """A failure rate that is known and not learned (simulations, agreed limits)."""
+
+    def __post_init__(self) -> None:
+        lowest = self.floor if self.known_null is None else self.known_null
+        rates = (lowest, self.quantile, self.floor)
+        counts = (self.prior_alpha, self.prior_beta, self.effective, self.period, self.cap, self.cap_window_us)
+        if not all(0.0 < rate < 1.0 for rate in rates) or not all(count > 0 for count in counts):
+            raise ConfigurationError(
+                f"a failure detector has settings out of their range: {self}; expected rates between 0 and 1, and "
+                "priors, counts and times above 0: correct them or remove them for the defaults."
+            )
+        if not self.odds or not all(odds > 1.0 for odds in self.odds):
+            raise ConfigurationError(
+                f"a failure detector has odds={self.odds!r}, expected factors above 1: correct them."
+            )
+        # Successes alone bring the mean to at most 1 / p0: below that level nothing would ever cease to be suspect.
+        if not 1.0 / lowest <= self.warn <= self.trip:
+            raise ConfigurationError(
+                f"a failure detector has warn={self.warn!r} and trip={self.trip!r} with nulls from {lowest!r} on; "
+                f"expected 1 / null = {1.0 / lowest:g} <= warn <= trip: raise the levels, or the null."
+            )
 
     def null(self) -> LearnedNull:
         """The null learned from counts under these settings."""
