@@ -212,4 +212,9 @@ def _stale(table: Table, rows: Rows, seconds: NDArray[np.int32], limit_s: int) -
     """The rows seen before, but not within the limit; a row made just now has never been seen."""
     last = table["last_seen"][rows]
     old = (seconds - last > limit_s) & (last != 0)
-    return np.unique(rows[old]) if old.any() else rows[:0]
+    if not old.any():
+        return rows[:0]
+    # Only a row's first event of the piece tells: the others come after that one, not after ``last``.
+    unique, first = np.unique(rows, return_index=True)
+    stale: Rows = unique[old[first]]
+    return stale
