@@ -6,7 +6,7 @@ R as it was before the first of them, and R is computed again without the tool t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -139,3 +139,20 @@ def _forget_learned(ring: FailureRing, state: FailureState, removed: Bools) -> N
     ):
         setattr(state, calls, getattr(state, calls) - count)
         setattr(state, failures, getattr(state, failures) - count)
+
+
+def least_without_a_tool(ring: FailureRing, state: FailureState, params: FailureParams) -> Floats:
+    """The smallest mean of R that taking out one tool would leave, shape (k,); nothing is changed.
+
+    An actor's evidence that falls to nothing without one of its tools is evidence against that tool.
+    """
+    slots = np.arange(RING)
+    same = ring.tool[:, :, None] == ring.tool[:, None, :]
+    repeated = (same & (slots[None, None, :] < slots[None, :, None])).any(axis=2)
+    actor, slot = np.nonzero((slots[None, :] < ring.size[:, None]) & ~repeated)
+    without = FailureRing(*(getattr(ring, f.name)[actor] for f in fields(FailureRing)))
+    left = FailureState(*(getattr(state, f.name)[actor] for f in fields(FailureState)))
+    take_out(without, left, ring.tool[actor, slot], params)
+    result = np.full(len(ring.size), np.inf)
+    np.minimum.at(result, actor, mean_r(fold_successes(left.r, left.p0, left.successes, params.odds)))
+    return result

@@ -40,6 +40,8 @@ class Statistic:
     parked: list[Event] = field(default_factory=list)
     learned: list[Event] = field(default_factory=list)
     first_p0: float = 0.0
+    pooled: bool = False
+    """It pools an actor's tools: it trips only on evidence that no single tool explains."""
     frozen: bool = False
     closed_at: float = -math.inf
     trace_windows: dict[str, tuple[float, int]] = field(default_factory=dict)
@@ -82,7 +84,7 @@ class Statistic:
             removable[0].settled = True
         if self.mean < self.settings.failure.warn:
             self.learn(event)
-        if self.mean >= self.settings.failure.trip:
+        if self.mean >= self.settings.failure.trip and not (self.pooled and self.one_tool_explains()):
             self.restart()
             self.frozen = True
             return "trip+warn" if before < self.settings.failure.warn else "trip"
@@ -112,12 +114,25 @@ class Statistic:
                 if any(e is event for e in block):
                     block[:] = [e for e in block if e is not event]
         self.history = [e for e in self.history if not any(e is r for r in removed)]
-        self.r = [0.0] * len(self.r)
-        self.p0 = self.first_p0
-        for event in self.history:
+        self.r, self.p0 = self.replay(self.history)
+
+    def replay(self, events: list[Event]) -> tuple[list[float], float]:
+        """R and the null after these events alone."""
+        alone = Statistic(self.settings)
+        p0 = self.first_p0
+        for event in events:
             if event.failed:
-                self.p0 = event.p0
-            self.step(event.failed, self.p0)
+                p0 = event.p0
+            alone.step(event.failed, p0)
+        return alone.r, p0
+
+    def one_tool_explains(self) -> bool:
+        """Whether less than the warn level would be left without the last failures of some tool."""
+        for tool in {e.tool for e in self.history if e.failed and not e.settled}:
+            kept = [e for e in self.history if not (e.failed and e.tool == tool and not e.settled)]
+            if sum(self.replay(kept)[0]) / len(self.r) < self.settings.failure.warn:
+                return True
+        return False
 
     def allows(self, trace: str | None, now: float) -> bool:
         """Whether a failure of this trace may be counted; counts it if so."""
@@ -171,7 +186,7 @@ class Model:
         ts = arrival if ts > arrival + self.settings.future_tolerance_us else ts
         self.stream = max(self.stream, ts)
         tool = self.tools.setdefault((call.actor, call.tool), Statistic(self.settings))
-        actor = self.actors.setdefault(call.actor, Statistic(self.settings))
+        actor = self.actors.setdefault(call.actor, Statistic(self.settings, pooled=True))
         if self.repeated(call):
             return
         counts = call.outcome in (Outcome.OK, Outcome.ERROR, Outcome.TIMEOUT)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseboard_detectors.attribution import RING, FailureRing, given_calls, remember, take_out
+from fuseboard_detectors.attribution import RING, FailureRing, given_calls, least_without_a_tool, remember, take_out
 from fuseboard_detectors.failure import Bools, FailureState, FailureStep, count_failure, restart
 
 if TYPE_CHECKING:
@@ -178,6 +178,7 @@ class Statistic:
         self.save(rows, state)
         if self.rings is not None:
             self._remember(rows, state, gap, old_p0, tool)
+            self._spare(rows, state, step)
         return state, step
 
     def _count_by_prior(self, state: FailureState, at: I64, priors: NDArray[np.int16]) -> FailureStep:
@@ -225,6 +226,15 @@ class Statistic:
         learned = np.where(state.suspect_left == 0, given_calls(state) - 1, -1)
         remember(ring, tool.astype(np.int64), gap, state.p0, learned, self._settings.failure)
         self._save_ring(slots, ring)
+
+    def _spare(self, rows: I64, state: FailureState, step: FailureStep) -> None:
+        """Do not trip an actor for what one of its tools explains: that is the tool's own statistic's to find."""
+        fired = np.flatnonzero(step.tripped)
+        if len(fired):
+            ring = self._load_ring(self.table["ring"][rows[fired]])
+            part = FailureState(*(getattr(state, name)[fired] for name in _STATE))
+            spared = least_without_a_tool(ring, part, self._settings.failure) < self._settings.failure.warn
+            step.tripped[fired[spared]] = False
 
     def _take_out(self, rows: I64, tool: I32) -> I64:
         state = self.load(rows)
