@@ -30,6 +30,9 @@ class TraceContext:
         actor: Who acts.
         owner: Identity of the client that opened it; another client in the process shares the ids, not the actor.
         task: Running totals of the open task.
+        shared: Whether the calls made here belong to this trace. In a session, or as another actor, without a task or
+            trace they do not: each is a trace of its own, or a session that lasts a day would count as one trace, of
+            which only the first few failures are evidence.
     """
 
     trace_id: str
@@ -41,6 +44,7 @@ class TraceContext:
     actor: str | None = None
     owner: object = None
     task: TaskTotals | None = None
+    shared: bool = True
 
     @property
     def traceparent(self) -> str:

@@ -172,7 +172,7 @@ class Actor(Scope):
 
     def _open(self, outer: TraceContext | None) -> TraceContext:
         if outer is None:
-            return self._new_trace(None)
+            return replace(self._new_trace(None), shared=False)
         return outer.with_actor(self._default_actor, self._runtime)
 
 
@@ -193,7 +193,8 @@ class Session(Scope):
     def _open(self, outer: TraceContext | None) -> TraceContext:
         session_id = self._session_id or self._runtime.ids.event_id()
         opened = self._new_trace(outer)
-        return replace(opened, session_id=session_id, task_id=None, task=None, actor=self._default_actor)
+        shared = parse_traceparent(self._traceparent) is not None
+        return replace(opened, session_id=session_id, task_id=None, task=None, actor=self._default_actor, shared=shared)
 
     def _opened(self) -> None:
         record_step(self._runtime, self.context, StepKind.SESSION_START)

@@ -84,7 +84,7 @@ class Tool:
             else:
                 actor = self._actor
         slot = self._slots.get(actor) or self._slot(actor)
-        if context is not None:
+        if context is not None and context.shared:
             trace_id = context.trace_id
         else:
             outer = running.get()

@@ -33,9 +33,15 @@ def test_the_six_lines(there: World) -> None:
     there.alive()
     with there.fuse.session() as session:
         refund("42")
-    (call,) = there.calls()
-    assert call.session_id == session.session_id
-    assert call.trace_id == session.trace_id
+        refund("43")
+        with there.fuse.task() as task:
+            refund("44")
+            refund("45")
+    first, second, third, fourth = there.calls()
+    assert {call.session_id for call in there.calls()} == {session.session_id}
+    # A session may last for days: outside of a task each of its calls is a trace of its own.
+    assert len({first.trace_id, second.trace_id, third.trace_id}) == 3
+    assert third.trace_id == fourth.trace_id == task.trace_id
     start, end = decode(there.broker, "TraceStep")
     assert [start.kind, end.kind] == [StepKind.SESSION_START, StepKind.SESSION_END]
     assert start.session_id == end.session_id == session.session_id
@@ -242,7 +248,7 @@ def test_another_client_in_the_process_keeps_its_own_actor(there: World) -> None
         look()
     (call,) = elsewhere.calls()
     assert call.actor == "elsewhere"
-    assert call.trace_id == session.trace_id
+    assert call.session_id == session.session_id
 
 
 def test_an_actor_needs_a_name(there: World) -> None:
