@@ -130,6 +130,7 @@ class Follower:
         from fuseboard_schemas.codec import Decoder
 
         self._decoder = Decoder()
+        self._decoder.prepare("BreakerCommand", "Heartbeat")
         self._consumer = Consumer(consumer_settings(self._settings, self._publisher.client_id))
 
     def _find_partitions(self) -> bool:

@@ -88,6 +88,7 @@ class Decoding:
         self._resolver = resolver
         self._seeds = seeds
         self._decoder = Decoder(resolver)
+        self._decoder.prepare("EnforcementAck")
 
     def decode(self, raw: RawBatch) -> Batch:
         """Every record of a batch as work for its shard.
