@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fuseboard_detectors.failure import fold_successes, mean_r
 from fuseboard_schemas.records import BreakerCommand, DeadLetterReason, EnforcementAck, Signal
 from fuseboard_streams.core.breaker import Breaker
 from fuseboard_streams.core.breakers import Breakers
@@ -52,6 +53,19 @@ class ShardCounters:
     clients_unknown: int = 0
     """Events of new clients beyond the limit, which could not be deduplicated."""
     acks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEvidence:
+    """What the failure statistic of one tool of one actor says at a moment."""
+
+    tenant: str
+    actor: str
+    tool: str
+    null_p0: float
+    """The failure probability taken for normal."""
+    mean: float
+    """The e-value: how much better "it fails more often" explains the calls."""
 
 
 class Shard:
@@ -128,6 +142,21 @@ class Shard:
     def open_breakers(self) -> tuple[str, ...]:
         """The ids of the breakers that are not closed."""
         return self._breakers.open_ids()
+
+    def tool_evidence(self) -> list[ToolEvidence]:
+        """How every tool of every actor stands now, for people to look at."""
+        tools, actors = self._state.tools, self._state.actors
+        rows = np.flatnonzero(tools.live)
+        state = self._state.tool_statistic.load(rows)
+        means = mean_r(fold_successes(state.r, state.p0, state.successes, self._settings.failure.odds))
+        names = self._identities.tool_names
+        return [
+            ToolEvidence(actors["tenant"][owner], actors["actor"][owner], names[tool], p0, mean)
+            for owner, tool, p0, mean in zip(
+                tools["actor"][rows].tolist(), tools["tool"][rows].tolist(), state.p0.tolist(), means.tolist(),
+                strict=True,
+            )
+        ]  # fmt: skip
 
     @property
     def keys(self) -> dict[str, int]:
@@ -277,4 +306,14 @@ def _seen(table: Table, rows: Rows, seconds: NDArray[np.int32]) -> None:
     table["last_seen"][rows] = seconds
 
 
-__all__ = ["SECOND", "Breaker", "BreakerCommand", "Output", "Rejected", "Shard", "ShardCounters", "Signal"]
+__all__ = [
+    "SECOND",
+    "Breaker",
+    "BreakerCommand",
+    "Output",
+    "Rejected",
+    "Shard",
+    "ShardCounters",
+    "Signal",
+    "ToolEvidence",
+]
