@@ -25,6 +25,9 @@ from fuseboard_schemas.errors import ConfigurationError
 
 Bools: TypeAlias = NDArray[np.bool_]
 
+_CEILING = 1e150
+"""Far above any level: evidence that nobody acts on must not grow until it overflows."""
+
 
 @dataclass(frozen=True, slots=True)
 class FailureParams:
@@ -175,7 +178,7 @@ def count_failure(state: FailureState, at_us: Ints, params: FailureParams) -> Fa
     learn_successes(state, params)
     renew_null(state, params)
     _, l1, _ = likelihoods(state.p0, params.odds)
-    state.r = (before + 1.0) * l1
+    state.r = np.minimum((before + 1.0) * l1, _CEILING)
     mean = mean_r(state.r)
     suspect = mean >= params.warn
     _learn(state, (~suspect).astype(np.int64), 1, params)
