@@ -15,10 +15,10 @@ from fuseboard_schemas.records import DeadLetterReason
 from fuseboard_schemas.rules import check_identity
 from fuseboard_streams.core.index import first_occurrences
 from fuseboard_streams.core.prepare import ToolCalls, extend_with_tool, hash_actors
-from fuseboard_streams.core.tables import KeyLimitError, Table
 
 if TYPE_CHECKING:
     from fuseboard_streams.core.settings import CoreSettings, HashSeeds
+    from fuseboard_streams.core.tables import Table
 
 Rows: TypeAlias = NDArray[np.int64]
 
@@ -163,27 +163,28 @@ class Identities:
         tenants: list[str | None],
         actors: list[str | None],
     ) -> None:
-        if not fresh:
+        # As many as there is room for, in the order of the log: a batch is not refused whole for its last key.
+        groups = list(fresh.values())[: self._actors.room]
+        if not groups:
             return
-        first = [members[0] for members in fresh.values()]
-        try:
-            rows = self._actors.add(calls.actor_lo[heads[first]], calls.actor_hi[heads[first]])
-        except KeyLimitError:
-            return
+        first = [members[0] for members in groups]
+        rows = self._actors.add(calls.actor_lo[heads[first]], calls.actor_hi[heads[first]])
         self._actors.touch("key", rows)
         self._actors["tenant"][rows] = np.array([tenants[i] for i in first], dtype=object)
         self._actors["actor"][rows] = np.array([actors[i] for i in first], dtype=object)
         if self._settings.priors:
             self._set_priors(self._actors, rows, [(tenants[i] or "", "") for i in first])
-        for row, members in zip(rows.tolist(), fresh.values(), strict=True):
+        for row, members in zip(rows.tolist(), groups, strict=True):
             for i in members:
                 owner[i] = row
 
     def _make_tools(self, calls: ToolCalls, heads: Rows, owner: Rows, names: list[str]) -> Rows:
-        try:
-            rows = self._tools.add(calls.tool_lo[heads], calls.tool_hi[heads])
-        except KeyLimitError:
-            return np.full(len(heads), REJECTED, dtype=np.int64)
+        made = np.full(len(heads), REJECTED, dtype=np.int64)
+        fitting = slice(self._tools.room)
+        heads, owner, names = heads[fitting], owner[fitting], names[fitting]
+        if len(heads) == 0:
+            return made
+        rows = self._tools.add(calls.tool_lo[heads], calls.tool_hi[heads])
         self._tools.touch("key", rows)
         self._tools["actor"][rows] = owner
         self._tools["tool"][rows] = [self.tool_id(name) for name in names]
@@ -192,7 +193,8 @@ class Identities:
             self._set_priors(self._tools, rows, list(zip(tenants, names, strict=True)))
         self._actors.touch("refs", owner)
         np.add.at(self._actors["refs"], owner, 1)
-        return rows.astype(np.int64)
+        made[fitting] = rows
+        return made
 
     def _set_priors(self, table: Table, rows: NDArray[np.int32], names: list[tuple[str, str]]) -> None:
         priors = [self._settings.prior_for(tenant, tool) for tenant, tool in names]

@@ -20,12 +20,12 @@ from fuseboard_streams.core.piece import Piece
 from fuseboard_streams.core.prepare import NO_SEQ, ToolCalls
 from fuseboard_streams.core.settings import SECOND, CoreSettings, HashSeeds
 from fuseboard_streams.core.state import ShardState
-from fuseboard_streams.core.tables import KeyLimitError, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fuseboard_streams.core.store import Delta
+    from fuseboard_streams.core.tables import Table
 
 I64: TypeAlias = NDArray[np.int64]
 Rows: TypeAlias = NDArray[np.int64]
@@ -250,14 +250,13 @@ class Shard:
         unknown = np.flatnonzero((rows < 0) & ~unnumbered)
         if len(unknown):
             first, inverse = first_occurrences(lo[unknown], hi[unknown])
-            heads = unknown[first]
-            try:
-                made = self._state.clients.add(lo[heads], hi[heads])
-            except KeyLimitError:
-                self.counters.clients_unknown += len(unknown)
-                return rows
+            heads = unknown[first][: self._state.clients.room]
+            made = np.full(len(first), -1, dtype=np.int64)
+            if len(heads):
+                made[: len(heads)] = self._state.clients.add(lo[heads], hi[heads])
+                self._state.refer(actor[heads], 1)
             rows[unknown] = made[inverse]
-            self._state.refer(actor[heads], 1)
+            self.counters.clients_unknown += int(np.count_nonzero(made[inverse] < 0))
         return rows
 
     def _piece_end(self, stream: I64, begin: int) -> int:

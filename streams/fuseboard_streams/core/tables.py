@@ -175,6 +175,11 @@ class Table:
         return self._capacity
 
     @property
+    def room(self) -> int:
+        """How many more rows the limit allows."""
+        return max(0, self.limit - self._size)
+
+    @property
     def size(self) -> int:
         """Number of live rows."""
         return self._size
