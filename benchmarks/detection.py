@@ -211,8 +211,8 @@ NOTES = [
     "false trips: one per event at which the key's true rate was not above its null; baselines drawn from "
     "Beta(0.72, 12.7), a key that trips begins anew with what it has learned; intervals are exact (Garwood).",
     "right_trips: the key's true rate was above its null at that moment (a tool that fails often from the start).",
-    "outages: every actor has five tools with 20% of its calls each, and makes 500 calls meanwhile; warnings at actor scope change nothing but are "
-    "published.",
+    "outages: every actor has five tools with 20% of its calls each, and makes 500 calls meanwhile; warnings at actor "
+    "scope change nothing but are published.",
 ]
 
 
