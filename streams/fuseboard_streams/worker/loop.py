@@ -260,9 +260,11 @@ class Worker:
                 "for the reason in the broker's log; nothing was lost or counted twice, and the worker goes on from "
                 "there when it is started again."
             )
+        # A transaction that fails at once must not spin. And it may have failed because the shards are somebody else's
+        # by now, which only a poll finds out: a claim that is repeated comes before the next one.
+        assignment.pause()
+        self._source.poll(1, min(0.01 * self._aborts, 0.5))
         assignment.reposition()
-        # A transaction that fails at once must not spin.
-        time.sleep(min(0.01 * self._aborts, 0.5))
 
     # --- a registry that does not answer
 
