@@ -155,7 +155,7 @@ class Worker:
             self._clock,
             self._log,
         )
-        self._trimming = Trimming(clients.admin(), names.state, settings.trim_interval_s, self._log)
+        self._trimming = Trimming(clients.admin, names.state, settings.trim_interval_s, self._log)
         if settings.http:
             self._status = StatusServer(
                 settings.http_host, settings.http_port, self.health, self.readiness, self.metrics.text

@@ -30,19 +30,16 @@ class Offsets:
     """Asks for offsets, several partitions at a time.
 
     Args:
-        clients: Puts errors into words.
-        admin: The connection.
+        clients: Makes the connection and puts errors into words.
         group: The consumer group.
         retry: Called with an error worth repeating; returns or raises.
     """
 
-    def __init__(
-        self, clients: Clients, admin: AdminClient, group: str, retry: Callable[[KafkaException], None]
-    ) -> None:
+    def __init__(self, clients: Clients, group: str, retry: Callable[[KafkaException], None]) -> None:
         self._clients = clients
-        self._admin = admin
+        self._connection: AdminClient | None = None
         self._group = group
-        self._retry = retry
+        self._wait = retry
 
     def starts(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """The first offset of each log."""
@@ -72,6 +69,18 @@ class Offsets:
                 self._retry(exception)
                 continue
             return {(each.topic, each.partition): self._position(each) for each in answer.topic_partitions or []}
+
+    @property
+    def _admin(self) -> AdminClient:
+        if self._connection is None:
+            self._connection = self._clients.admin()
+        return self._connection
+
+    def _retry(self, exception: KafkaException) -> None:
+        # The client asks with the leader epochs it knows, and does not look them up again when a broker that was
+        # restarted refuses them: only a new client gets over that.
+        self._connection = None
+        self._wait(exception)
 
     def _position(self, answer: TopicPartition) -> int | None:
         if answer.error is None:

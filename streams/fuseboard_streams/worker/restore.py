@@ -84,7 +84,7 @@ class Restorer:
         self._make_shard = make_shard
         self._log = log
         self._reader = StateReader(clients, names.state, self._retry)
-        self._offsets = Offsets(clients, clients.admin(), group, self._retry)
+        self._offsets = Offsets(clients, group, self._retry)
         self.fencing = Fencing(clients, self._offsets, names.state, [names.prefix + each for each in inputs], log)
         self.bytes_restored = 0
         self.seconds = 0.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from confluent_kafka import KafkaException, TopicPartition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from concurrent.futures import Future
 
     from confluent_kafka.admin import AdminClient, DeletedRecords
@@ -23,14 +23,17 @@ class Trimming:
     """Trims now and then, in the background; a failure is logged and tried again.
 
     Args:
-        admin: The connection.
+        connect: Makes the connection, anew after a failure.
         topic: Full name of the state topic.
         interval_s: Time between trims.
         log: For failures.
     """
 
-    def __init__(self, admin: AdminClient, topic: str, interval_s: float, log: FilteringBoundLogger) -> None:
-        self._admin = admin
+    def __init__(
+        self, connect: Callable[[], AdminClient], topic: str, interval_s: float, log: FilteringBoundLogger
+    ) -> None:
+        self._connect = connect
+        self._admin: AdminClient | None = None
         self._topic = topic
         self._interval_s = interval_s
         self._log = log
@@ -58,6 +61,7 @@ class Trimming:
                 future.result()
             except KafkaException as error:
                 self._log.warning("trim_failed", shard=number, error=str(error))
+                self._admin = None
             else:
                 if number in owned:
                     owned[number].trimmed_to = max(owned[number].trimmed_to, offset)
@@ -68,5 +72,6 @@ class Trimming:
         ]
         if wanted:
             request = [TopicPartition(self._topic, each.number, each.announced) for each in wanted]
+            self._admin = self._admin or self._connect()
             for partition, future in self._admin.delete_records(request).items():
                 self._running[partition.partition] = (partition.offset, future)
