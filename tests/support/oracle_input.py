@@ -40,7 +40,7 @@ SETTINGS = CoreSettings(
     breaker=BreakerParams(forget_after_us=900 * SECOND),
     forget_after_us=3_000 * SECOND,
     client_idle_us=1_800 * SECOND,
-    max_traces=400,
+    max_traces=90,
 )
 """Short memories, so that breakers, actors, clients and traces are also forgotten within the history."""
 _T0_US = 1_767_225_600 * SECOND

@@ -88,7 +88,7 @@ class Result:
     """Workers that woke up, found themselves replaced and ended."""
     events: Counter[str] = field(default_factory=Counter)
     """What the workers logged."""
-    counters: dict[str, int] = field(default_factory=dict)
+    counters: Counter[str] = field(default_factory=Counter)
     """What the uninterrupted worker counted."""
     inputs: int = 0
     tally: dict[str, Counter[str]] = field(default_factory=dict)
@@ -324,7 +324,7 @@ def oracle(
     history, parts = _written(bootstrap, whole, plan, result)
     say(f"input: {history.tool_calls} tool calls, {history.acks} acknowledgements, {result.seconds['input']:.0f} s")
     with _timed(result, "uninterrupted"):
-        result.counters = uninterrupted(bootstrap, whole, folder)
+        result.counters.update(uninterrupted(bootstrap, whole, folder))
     say(f"uninterrupted run: {result.seconds['uninterrupted']:.0f} s")
     with _timed(result, "disturbed"):
         _disturbed(bootstrap, torn, plan, folder, parts, result, broker, say)
