@@ -80,8 +80,8 @@ def command(
     return BreakerCommand(**values)  # type: ignore[arg-type]
 
 
-def trip(**changes: object) -> Committed:
-    return Committed(command(BreakerState.OPEN, Cause.TRIP, 100, **changes), ENDED + 13_000)
+def trip(actor: str = ACTOR, tool: str = TOOL) -> Committed:
+    return Committed(command(BreakerState.OPEN, Cause.TRIP, 100, actor=actor, tool=tool), ENDED + 13_000)
 
 
 def warning(actor: str = ACTOR, tool: str = TOOL) -> Signalled:
