@@ -12,8 +12,8 @@ from fuseboard_detectors.arithmetic import Floats, Ints, exp, ln, ln_gamma
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_BISECTIONS = 30
-_NEWTON_STEPS = 3
+_BISECTIONS = 16
+_NEWTON_STEPS = 4
 _FRACTION_TERMS = 90
 _TINY = 1e-300
 _GRID = 16

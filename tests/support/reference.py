@@ -203,6 +203,7 @@ class Model:
                 self.findings.append(Finding(index, name, level))
                 if "warn" in level and not actor.frozen:
                     actor.take_out(call.tool)
+        tool = self.tools[call.actor, call.tool]
         if tool.frozen or tool.mean >= self.settings.failure.warn:
             return
         if actor.frozen or start <= actor.closed_at or (failed and not actor.allows(call.trace, self.stream)):
