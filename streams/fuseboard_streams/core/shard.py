@@ -274,8 +274,9 @@ class Shard:
             return
         late = piece.stream - piece.ts > self._settings.late_after_us
         self.counters.late += int(np.count_nonzero(late))
+        evicted = self._decisions.traces_evicted
         self._decisions.fold(piece, ~late)
-        self.counters.traces_evicted = self._decisions.traces_evicted
+        self.counters.traces_evicted += self._decisions.traces_evicted - evicted
 
     def _unseen(self, piece: Piece) -> Piece:
         """Note when each key was last seen, and drop duplicates."""
