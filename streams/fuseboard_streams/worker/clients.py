@@ -62,8 +62,8 @@ class Clients:
         config: dict[str, Any] = {
             "fetch.wait.max.ms": 100,
             "fetch.queue.backoff.ms": 5,
-            "queued.min.messages": 200_000,
-            "queued.max.messages.kbytes": 131_072,
+            "queued.min.messages": 100_000,
+            "queued.max.messages.kbytes": 65_536,
             "fetch.max.bytes": 33_554_432,
             "max.partition.fetch.bytes": 4_194_304,
             **self.base,
