@@ -21,6 +21,7 @@ from tests.support.oracle_worker import WIDTH
 from tests.support.workers import settings_for
 
 _SHUT_OUT = "The broker has shut out this worker"
+_NO_SERVER = 3
 _END_S = 60.0
 
 
@@ -78,6 +79,8 @@ class Fleet:
         self.started = 0
         self.shut_out = 0
         """Workers that ended because another had taken over their shards."""
+        self.unreachable = 0
+        """Workers that found no broker when they started."""
         self._size = size
         self._folder = folder
         self._progress = progress
@@ -99,7 +102,8 @@ class Fleet:
         """Thaw who is due, and replace who has ended.
 
         Raises:
-            AssertionError: One ended by itself, and not because it was shut out.
+            AssertionError: One ended by itself, and not because it was shut out, or because it started while there
+                was no broker.
         """
         now = time.monotonic()
         for member in list(self.members):
@@ -107,7 +111,7 @@ class Fleet:
                 self._thaw(member)
             if member.process.poll() is not None:
                 self.members.remove(member)
-                self._expect_shut_out(member)
+                self._expect_reason(member)
         while len(self.members) < self._size:
             self._start()
 
@@ -148,7 +152,7 @@ class Fleet:
             member.process.terminate()
         for member in self.members:
             if member.process.wait(_END_S) != 0:
-                self._expect_shut_out(member)
+                self._expect_reason(member)
         self.members.clear()
 
     def told(self) -> Counter[str]:
@@ -188,11 +192,14 @@ class Fleet:
             member.process.send_signal(signal.SIGCONT)
         member.thaw_at = None
 
-    def _expect_shut_out(self, member: Member) -> None:
+    def _expect_reason(self, member: Member) -> None:
         text = member.log.read_text()
         end = "\n".join(text.splitlines()[-30:])
-        shut_out = member.process.returncode == 1 and _SHUT_OUT in text
-        assert shut_out, f"{member.log.stem} ended by itself with code {member.process.returncode}:\n{end}"
+        code = member.process.returncode
+        if code == _NO_SERVER and member.writer() is None:
+            self.unreachable += 1
+            return
+        assert (code, _SHUT_OUT in text) == (1, True), f"{member.log.stem} ended by itself with code {code}:\n{end}"
         self.shut_out += 1
 
     def __enter__(self) -> Self:

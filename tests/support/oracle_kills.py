@@ -86,6 +86,8 @@ class Result:
     """Processes started."""
     shut_out: int = 0
     """Workers that woke up, found themselves replaced and ended."""
+    unreachable: int = 0
+    """Workers that started while the broker was away and ended."""
     events: Counter[str] = field(default_factory=Counter)
     """What the workers logged."""
     counters: Counter[str] = field(default_factory=Counter)
@@ -371,7 +373,8 @@ def _disturbed(
         fleet.tend()
         Disturber(plan, fleet, Writer(bootstrap, prefix), progress, result, broker, say).run(parts)
         fleet.stop()
-        result.workers, result.shut_out, result.events = fleet.started, fleet.shut_out, fleet.told()
+        result.workers, result.shut_out, result.unreachable = fleet.started, fleet.shut_out, fleet.unreachable
+        result.events = fleet.told()
 
 
 @contextmanager
