@@ -141,18 +141,21 @@ def _forget_learned(ring: FailureRing, state: FailureState, removed: Bools) -> N
         setattr(state, failures, getattr(state, failures) - count)
 
 
-def least_without_a_tool(ring: FailureRing, state: FailureState, params: FailureParams) -> Floats:
-    """The smallest mean of R that taking out one tool would leave, shape (k,); nothing is changed.
+def least_without_a_tool(ring: FailureRing, state: FailureState, params: FailureParams) -> tuple[Floats, Ints]:
+    """The smallest mean of R that taking out one tool would leave, and that tool, shape (k,) each; nothing is changed.
 
-    An actor's evidence that falls to nothing without one of its tools is evidence against that tool.
+    An actor's evidence that falls to nothing without one of its tools is evidence against that tool. Every ring has an
+    entry.
     """
     slots = np.arange(RING)
     same = ring.tool[:, :, None] == ring.tool[:, None, :]
     repeated = (same & (slots[None, None, :] < slots[None, :, None])).any(axis=2)
     actor, slot = np.nonzero((slots[None, :] < ring.size[:, None]) & ~repeated)
+    tool = ring.tool[actor, slot]
     without = FailureRing(*(getattr(ring, f.name)[actor] for f in fields(FailureRing)))
     left = FailureState(*(getattr(state, f.name)[actor] for f in fields(FailureState)))
-    take_out(without, left, ring.tool[actor, slot], params)
-    result = np.full(len(ring.size), np.inf)
-    np.minimum.at(result, actor, mean_r(fold_successes(left.r, left.p0, left.successes, params.odds)))
-    return result
+    take_out(without, left, tool, params)
+    mean = mean_r(fold_successes(left.r, left.p0, left.successes, params.odds))
+    order = np.lexsort((mean, actor))
+    best = order[np.flatnonzero(np.diff(actor[order], prepend=-1))]
+    return mean[best], tool[best]

@@ -36,6 +36,8 @@ class Statistic:
     r: list[float] = field(default_factory=list)
     p0: float = 0.0
     history: list[Event] = field(default_factory=list)
+    run: int = 0
+    """Failures since the evidence last rested."""
     pending: list[Event] = field(default_factory=list)
     parked: list[Event] = field(default_factory=list)
     learned: list[Event] = field(default_factory=list)
@@ -75,22 +77,33 @@ class Statistic:
         before = self.mean
         event = Event(failed, tool)
         if failed:
+            self.run = 1 if before <= 1 / self.p0 else self.run + 1
             self.p0 = self.null()
         self.step(failed, self.p0)
         event.p0 = self.p0
         self.history.append(event)
-        removable = [e for e in self.history if e.failed and not e.settled]
-        if len(removable) > 32:
-            removable[0].settled = True
+        if len(self.removable()) > 32:
+            self.removable()[0].settled = True
         if self.mean < self.settings.failure.warn:
             self.learn(event)
-        if self.mean >= self.settings.failure.trip and not (self.pooled and self.one_tool_explains()):
+        params = self.settings.failure
+        warned = failed and before < params.warn <= self.mean
+        tripped = failed and self.mean >= params.trip
+        if self.pooled and failed and (tripped or (self.mean >= params.warn and self.run >= 32)):
+            least, blamed = min((self.without(tool), tool) for tool in {e.tool for e in self.removable()})
+            if least < params.warn:
+                tripped = False
+                if self.run >= 32:
+                    self.take_out(blamed)
+        if tripped:
             self.restart()
             self.frozen = True
-            return "trip+warn" if before < self.settings.failure.warn else "trip"
-        if failed and before < self.settings.failure.warn <= self.mean:
-            return "warn"
-        return None
+            return "trip+warn" if warned else "trip"
+        return "warn" if warned else None
+
+    def removable(self) -> list[Event]:
+        """The failures that can still be taken out."""
+        return [e for e in self.history if e.failed and not e.settled]
 
     def learn(self, event: Event) -> None:
         """Blocks of a period: the filling one, the parked one, and what has been learned."""
@@ -104,6 +117,7 @@ class Statistic:
         """Begin anew; what was learned stays."""
         self.r = [0.0] * len(self.r)
         self.history = []
+        self.run = 0
         self.first_p0 = self.p0
 
     def take_out(self, tool: str) -> None:
@@ -115,6 +129,7 @@ class Statistic:
                     block[:] = [e for e in block if e is not event]
         self.history = [e for e in self.history if not any(e is r for r in removed)]
         self.r, self.p0 = self.replay(self.history)
+        self.run = min(self.run, len(self.removable()))
 
     def replay(self, events: list[Event]) -> tuple[list[float], float]:
         """R and the null after these events alone."""
@@ -126,13 +141,10 @@ class Statistic:
             alone.step(event.failed, p0)
         return alone.r, p0
 
-    def one_tool_explains(self) -> bool:
-        """Whether less than the warn level would be left without the last failures of some tool."""
-        for tool in {e.tool for e in self.history if e.failed and not e.settled}:
-            kept = [e for e in self.history if not (e.failed and e.tool == tool and not e.settled)]
-            if sum(self.replay(kept)[0]) / len(self.r) < self.settings.failure.warn:
-                return True
-        return False
+    def without(self, tool: str) -> float:
+        """The e-value that would be left without the removable failures of a tool."""
+        kept = [e for e in self.history if not (e.failed and e.tool == tool and not e.settled)]
+        return sum(self.replay(kept)[0]) / len(self.r)
 
     def allows(self, trace: str | None, now: float) -> bool:
         """Whether a failure of this trace may be counted; counts it if so."""

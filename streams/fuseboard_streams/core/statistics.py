@@ -229,12 +229,19 @@ class Statistic:
 
     def _spare(self, rows: I64, state: FailureState, step: FailureStep) -> None:
         """Do not trip an actor for what one of its tools explains: that is the tool's own statistic's to find."""
-        fired = np.flatnonzero(step.tripped)
-        if len(fired):
-            ring = self._load_ring(self.table["ring"][rows[fired]])
-            part = FailureState(*(getattr(state, name)[fired] for name in _STATE))
-            spared = least_without_a_tool(ring, part, self._settings.failure) < self._settings.failure.warn
-            step.tripped[fired[spared]] = False
+        params = self._settings.failure
+        # Of a longer run the first failures could no longer be taken out, whoever is to blame for them.
+        long = (step.mean >= params.warn) & (state.run_failures >= RING)
+        asked = np.flatnonzero(step.tripped | long)
+        if len(asked) == 0:
+            return
+        part = FailureState(*(getattr(state, name)[asked] for name in _STATE))
+        least, tool = least_without_a_tool(self._load_ring(self.table["ring"][rows[asked]]), part, params)
+        explained = least < params.warn
+        step.tripped[asked[explained]] = False
+        blamed = explained & long[asked]
+        if blamed.any():
+            self._take_out(rows[asked[blamed]], tool[blamed].astype(np.int32))
 
     def _take_out(self, rows: I64, tool: I32) -> I64:
         state = self.load(rows)
