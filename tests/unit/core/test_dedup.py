@@ -1,0 +1,70 @@
+"""The replay window against a set of everything that was seen."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.calls import Call, fold, make_shard
+
+_numbers = st.one_of(st.integers(0, 12), st.integers(0, 200), st.sampled_from([63, 64, 65, 126, 127, 128, 2**40]))
+
+
+class Window:
+    """All the numbers of a client that were let in, and the rule for those too old to tell."""
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+        self.missing = 0
+
+    def admits(self, seq: int) -> bool:
+        highest = max(self.seen, default=None)
+        if seq in self.seen or (highest is not None and seq <= highest - 63):
+            return False
+        if highest is not None:
+            self.missing += seq - highest - 1 if seq > highest else -1
+        self.seen.add(seq)
+        return True
+
+
+@given(
+    sent=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1), st.one_of(st.none(), _numbers)), max_size=80),
+    cuts=st.lists(st.integers(0, 80), max_size=5),
+)
+def test_the_window_is_a_set(sent: list[tuple[int, int, int | None]], cuts: list[int]) -> None:
+    """Per client and actor; a call without a number is never a repeat; any batches."""
+    windows: dict[tuple[int, int], Window] = {}
+    admitted = 0
+    for client, actor, seq in sent:
+        admitted += seq is None or windows.setdefault((client, actor), Window()).admits(seq)
+    calls = [Call(i * 0.01, actor=f"a{actor}", client=client, seq=seq) for i, (client, actor, seq) in enumerate(sent)]
+    shard = make_shard()
+    fold(shard, calls, sorted(min(cut, len(calls)) for cut in cuts))
+    assert shard.counters.counted == admitted
+    assert shard.counters.duplicates == len(sent) - admitted
+    assert shard.counters.missing == sum(window.missing for window in windows.values())
+
+
+def test_63_behind_is_a_repeat_and_62_is_not() -> None:
+    for behind, duplicates in ((62, 0), (63, 1)):
+        shard = make_shard()
+        fold(shard, [Call(0, seq=100), Call(1, seq=100 - behind)])
+        assert shard.counters.duplicates == duplicates
+
+
+def test_an_idle_client_is_a_new_one() -> None:
+    """After more than an hour of stream time; within it repeats are known."""
+    shard = make_shard()
+    fold(shard, [Call(0, seq=5), Call(3600, seq=5)])
+    assert shard.counters.duplicates == 1
+    fold(shard, [Call(7201, seq=5)], first_offset=2)
+    assert (shard.counters.duplicates, shard.counters.counted, shard.counters.missing) == (1, 2, 0)
+
+
+def test_the_hour_is_counted_from_the_event_before_however_it_is_cut() -> None:
+    """Two events of one batch: the first within the hour, the second within the hour from the first."""
+    calls = [Call(0, seq=5), Call(3598, seq=6), Call(3602, seq=5)]
+    for cuts in ([], [1], [1, 2]):
+        shard = make_shard()
+        fold(shard, calls, cuts)
+        assert shard.counters.duplicates == 1
