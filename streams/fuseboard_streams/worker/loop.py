@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +34,7 @@ from fuseboard_streams.worker.transaction import FaultPoint, Transactions, no_fa
 from fuseboard_streams.worker.trimming import Trimming
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from concurrent.futures import Future
 
     from structlog.typing import FilteringBoundLogger
@@ -43,6 +46,8 @@ INPUTS: Final = (TOOL_CALLS, ACKS)
 OUTPUTS: Final = ("signals", "breaker-commands", "dead-letters", "heartbeats", "state")
 _MOST_ABORTS: Final = 30
 """Aborts in a row after which the worker stops: something is wrong that starting over does not mend."""
+_GARBAGE: Final = 500_000
+"""Objects made and kept between two searches for reference cycles."""
 _STALL_S: Final = 1.0
 _STUCK_S: Final = 120.0
 """A loop that has not turned for so long, and is not waiting for the broker, should be restarted."""
@@ -183,12 +188,13 @@ class Worker:
         self._transactions.start()
         assignment = self._owner
         assignment.subscribe()
-        while not self._shutdown.requested:
-            self._turned = self._clock.monotonic()
-            self._turn(assignment)
-            if self._settings.until_end and self._finished(assignment):
-                self._log.info("end_reached", shards=sorted(assignment.owned))
-                return
+        with _rare_collections():
+            while not self._shutdown.requested:
+                self._turned = self._clock.monotonic()
+                self._turn(assignment)
+                if self._settings.until_end and self._finished(assignment):
+                    self._log.info("end_reached", shards=sorted(assignment.owned))
+                    return
 
     def close(self) -> None:
         """Leave the group and free everything."""
@@ -346,6 +352,20 @@ class Worker:
 
 def _resolver(settings: WorkerSettings) -> Resolver:
     return RegistryResolver(Registry(settings.registry)) if settings.registry.get("url") else PackagedResolver()
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Look for reference cycles seldom: a batch makes a hundred thousand messages, and none of them is in one."""
+    usual = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GARBAGE, 10, 10)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+        gc.unfreeze()
 
 
 def _version() -> str:

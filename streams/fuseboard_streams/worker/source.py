@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 I32: TypeAlias = NDArray[np.int32]
 I64: TypeAlias = NDArray[np.int64]
 
+_MILLISECONDS = itemgetter(1)
 _TEMPORARY: Final = frozenset(
     {
         KafkaError._TRANSPORT,
@@ -194,7 +196,7 @@ class Source:
             values=list(map(Message.value, messages)),
             partition=partition,
             offset=offsets_of(messages, runs),
-            arrival=np.array([each for _, each in map(Message.timestamp, messages)], np.int64) * 1000,
+            arrival=np.fromiter(map(_MILLISECONDS, map(Message.timestamp, messages)), np.int64, n) * 1000,
             runs=runs,
         )
 
