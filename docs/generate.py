@@ -1,0 +1,238 @@
+"""Writes the generated tables of ``configuration.md`` and ``topics.md`` from the settings' classes and the topics.
+
+Run ``.venv/bin/python docs/generate.py`` after changing a setting or a topic; a test compares the pages with the code.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fuseboard.envelope import TOPIC_OF
+from fuseboard.settings import Settings
+from fuseboard_detectors.failure import FailureParams
+from fuseboard_schemas import catalogue
+from fuseboard_schemas.topics import DAY_MS, TOPICS, Topic
+from fuseboard_streams.core.breaker_params import BreakerParams
+from fuseboard_streams.core.settings import CoreSettings, Prior
+from fuseboard_streams.worker.loop import INPUTS, OUTPUTS
+from fuseboard_streams.worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HERE = Path(__file__).parent
+NOBODY = "nobody yet"
+_MARK = "<!-- generated: {} -->"
+_END = "<!-- end -->"
+_COMPUTED = {
+    "worker_id": "host name and a random part",
+    "actor": "none: must be given",
+    "spool_dir": "a folder of this user's state",
+}
+_OWN_WORDS = {
+    "prior_alpha": "The prior failure rate is Beta(`prior_alpha`, `prior_beta`); see `[[core.priors]]`.",
+    "prior_beta": "See `prior_alpha`.",
+    "max_tools": "Pairs of actor and tool in one shard, likewise.",
+    "max_clients": "Clients in one shard; events of further ones are counted without being deduplicated.",
+    "rule": "Name of the rule in signals and commands.",
+    "rules_version": "Version of the rules in signals, commands and heartbeats.",
+    "runbook": "What commands name for reading.",
+    "alpha": "First parameter of the prior Beta(alpha, beta).",
+    "beta": "Second parameter.",
+    "tenant": "Pattern (`*`, `?`) of the tenants it is for.",
+    "tool": "Pattern of the tools it is for.",
+}
+"""Fields whose class documents several of them together."""
+_GROUPED = 10_000
+"""From here on digits are written in groups."""
+_NESTED = ("failure", "breaker", "priors", "core")
+
+
+def described(cls: type) -> dict[str, str]:
+    """The string under each field of a class, as one paragraph."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    found: dict[str, str] = {}
+    for field, text in zip(tree.body, tree.body[1:], strict=False):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        ):
+            found[field.target.id] = " ".join(str(text.value.value).split("\n\n")[0].split())
+    return found
+
+
+def attributes(cls: type) -> dict[str, str]:
+    """The ``Attributes:`` section of a class's docstring."""
+    section = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:\n")[2]
+    entries = re.findall(r"^    (\w+): (.*(?:\n     .*)*)", section, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
+
+
+def table(names: dict[str, Any], words: dict[str, str], variable: Callable[[str], str] | None) -> str:
+    """Settings as a Markdown table.
+
+    Args:
+        names: Setting to its default.
+        words: Setting to what it is.
+        variable: Setting to its environment variable; None leaves the column out.
+    """
+    lines = ["| setting | environment | default | what it is |", "|---|---|---|---|"]
+    if variable is None:
+        lines = ["| setting | default | what it is |", "|---|---|---|"]
+    for name, default in names.items():
+        text = words.get(name) or _OWN_WORDS[name]
+        cells = [f"`{name}`", shown(name, default), text.replace("``", "`").replace("|", "\\|")]
+        if variable is not None:
+            cells.insert(1, f"`{variable(name)}`")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def shown(name: str, default: Any) -> str:  # noqa: ANN401 - any setting's value
+    """A default as it would be written."""
+    if name in _COMPUTED:
+        return _COMPUTED[name]
+    if default is None or default in ("", {}, ()):
+        return "none"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, int | float):
+        return f"`{default:_.0f}`" if default >= _GROUPED else f"`{default:g}`"
+    return f"`{list(default)}`" if isinstance(default, tuple) else f"`{default}`"
+
+
+def _defaults(cls: type, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
+    found = {}
+    for field in dataclasses.fields(cls):
+        if field.name not in leave_out:
+            made = field.default_factory
+            found[field.name] = field.default if made is dataclasses.MISSING else made()
+    return found
+
+
+def sdk() -> str:
+    """Settings of the SDK."""
+    return table(_defaults(Settings), attributes(Settings), lambda name: _variable("", name))
+
+
+def worker() -> str:
+    """Settings of the worker but for detection and breakers."""
+    fields = {
+        name: field.get_default(call_default_factory=True)
+        for name, field in WorkerSettings.model_fields.items()
+        if name not in _NESTED
+    }
+    return table(fields, described(WorkerSettings), lambda name: _variable("", name))
+
+
+def core() -> str:
+    """Settings of the core but for its parts."""
+    return table(_defaults(CoreSettings, _NESTED), described(CoreSettings), lambda name: _variable("CORE__", name))
+
+
+def failure() -> str:
+    """Settings of the failure detector."""
+    return table(_defaults(FailureParams), described(FailureParams), lambda name: _variable("CORE__FAILURE__", name))
+
+
+def breaker() -> str:
+    """Settings of the breakers."""
+    return table(_defaults(BreakerParams), described(BreakerParams), lambda name: _variable("CORE__BREAKER__", name))
+
+
+def priors() -> str:
+    """Settings of one entry of the priors, which have no environment variables."""
+    return table(_defaults(Prior) | {"alpha": None, "beta": None}, described(Prior), None)
+
+
+def _variable(middle: str, name: str) -> str:
+    if name in ("kafka", "registry"):
+        return f"FUSEBOARD_{name.upper()}__<KEY>"
+    return f"FUSEBOARD_{middle}{name.upper()}"
+
+
+def topics() -> str:
+    """All topics."""
+    lines = [
+        "| topic | key | record | schema id | cleanup | retention | written by | read by |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for topic in TOPICS:
+        identity = f"0x{catalogue.packaged_id(topic.record):08x}"
+        cells = (
+            f"`{topic.name}`", topic.key, topic.record, f"`{identity}`", topic.cleanup, _retention(topic),
+            _writers(topic), _readers(topic),
+        )  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _retention(topic: Topic) -> str:
+    if topic.retention_ms < 0:
+        return "latest per key" if topic.cleanup == "compact" else "unlimited, trimmed by the worker"
+    return f"{topic.retention_ms // DAY_MS} d"
+
+
+def _writers(topic: Topic) -> str:
+    writers = ["SDK"] if topic.attribute in TOPIC_OF.values() else []
+    writers += ["worker"] if topic.name in OUTPUTS else []
+    return ", ".join(writers) or NOBODY
+
+
+def _readers(topic: Topic) -> str:
+    readers = ["worker"] if topic.name in (*INPUTS, "state") else []
+    readers += ["SDK"] if topic.name in ("breaker-commands", "heartbeats") else []
+    readers += ["`top`, `breakers`"] if topic.name == "breaker-commands" else []
+    readers += ["`breakers show`"] if topic.name == "enforcement-acks" else []
+    readers += ["`top`, `doctor`"] if topic.name == "heartbeats" else []
+    return ", ".join(readers) or ("people, with `tap`" if _writers(topic) != NOBODY else NOBODY)
+
+
+SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
+    "configuration.md": {
+        "sdk": sdk,
+        "worker": worker,
+        "core": core,
+        "failure": failure,
+        "breaker": breaker,
+        "priors": priors,
+    },
+    "topics.md": {"topics": topics},
+}
+"""Page to the generated sections in it."""
+
+
+def rendered(page: str, text: str) -> str:
+    """The text of a page with its generated sections made anew.
+
+    Raises:
+        ValueError: A section's marks are not in it.
+    """
+    for name, make in SECTIONS[page].items():
+        start = _MARK.format(name)
+        before, found, rest = text.partition(start)
+        _, ended, after = rest.partition(_END)
+        if not found or not ended:
+            raise ValueError(f"{page}: expected {start} and, after it, {_END}; put them where the table belongs")
+        text = f"{before}{start}\n{make()}\n{_END}{after}"
+    return text
+
+
+def main() -> None:
+    """Write all pages."""
+    for page in SECTIONS:
+        path = HERE / page
+        path.write_text(rendered(page, path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
