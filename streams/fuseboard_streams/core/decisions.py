@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fuseboard_streams.core.breakers import Breakers
+    from fuseboard_streams.core.counters import ShardCounters
     from fuseboard_streams.core.identity import Identities
     from fuseboard_streams.core.settings import CoreSettings
-    from fuseboard_streams.core.shard import ShardCounters
     from fuseboard_streams.core.state import ShardState
     from fuseboard_streams.core.tables import Table
 

@@ -2,70 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_detectors.failure import fold_successes, mean_r
-from fuseboard_schemas.records import BreakerCommand, DeadLetterReason, EnforcementAck, Signal
-from fuseboard_streams.core.breaker import Breaker
+from fuseboard_schemas.records import DeadLetterReason, EnforcementAck
 from fuseboard_streams.core.breakers import Breakers
+from fuseboard_streams.core.counters import ShardCounters, ToolEvidence
 from fuseboard_streams.core.decisions import Decisions, Output
 from fuseboard_streams.core.dedup import deduplicate
 from fuseboard_streams.core.identity import Identities, Rejected
 from fuseboard_streams.core.index import first_occurrences
 from fuseboard_streams.core.piece import Piece
 from fuseboard_streams.core.prepare import NO_SEQ, ToolCalls
-from fuseboard_streams.core.settings import SECOND, CoreSettings, HashSeeds
 from fuseboard_streams.core.state import ShardState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fuseboard_streams.core.settings import CoreSettings, HashSeeds
     from fuseboard_streams.core.store import Delta
     from fuseboard_streams.core.tables import Table
 
 I64: TypeAlias = NDArray[np.int64]
 Rows: TypeAlias = NDArray[np.int64]
-
-
-@dataclass(slots=True)
-class ShardCounters:
-    """What a shard has seen since it was loaded, as running totals."""
-
-    events: int = 0
-    rejected: int = 0
-    duplicates: int = 0
-    missing: int = 0
-    """Sequence numbers skipped: events lost before they reached the log."""
-    late: int = 0
-    clamped: int = 0
-    counted: int = 0
-    """Calls that entered the tools' statistics."""
-    capped: int = 0
-    """Failures beyond the cap of their trace."""
-    probes: int = 0
-    warnings: int = 0
-    trips: int = 0
-    traces_evicted: int = 0
-    clients_unknown: int = 0
-    """Events of new clients beyond the limit, which could not be deduplicated."""
-    acks: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ToolEvidence:
-    """What the failure statistic of one tool of one actor says at a moment."""
-
-    tenant: str
-    actor: str
-    tool: str
-    null_p0: float
-    """The failure probability taken for normal."""
-    mean: float
-    """The e-value: how much better "it fails more often" explains the calls."""
 
 
 class Shard:
@@ -306,14 +269,4 @@ def _seen(table: Table, rows: Rows, seconds: NDArray[np.int32]) -> None:
     table["last_seen"][rows] = seconds
 
 
-__all__ = [
-    "SECOND",
-    "Breaker",
-    "BreakerCommand",
-    "Output",
-    "Rejected",
-    "Shard",
-    "ShardCounters",
-    "Signal",
-    "ToolEvidence",
-]
+__all__ = ["Output", "Rejected", "Shard", "ShardCounters", "ToolEvidence"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +22,7 @@ from tests.support.reference import Model
 SENSITIVE = CoreSettings(failure=FailureParams(trip=1e4, warn=1e2, period=20, floor=0.01))
 
 
+@cache
 def history(seed: int, n: int = 700) -> list[Call]:
     calls = random_calls(seed, n, tools=3 + seed % 9)
     return with_probes(make_shard(SENSITIVE), calls, seed)
@@ -30,7 +32,7 @@ def name_of(record: Signal | BreakerCommand) -> str:
     return record.actor + (f"/{record.tool}" if record.tool else "") if record.actor else ""
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_finds_what_the_model_finds(seed: int) -> None:
     """The vectorised closed form decides at the same calls as one step at a time."""
     shard, model = make_shard(SENSITIVE), Model(SENSITIVE)
@@ -51,7 +53,7 @@ def test_finds_what_the_model_finds(seed: int) -> None:
 def test_the_histories_make_every_transition() -> None:
     """Otherwise the tests here would prove little."""
     seen: Counter[str] = Counter()
-    for seed in range(12):
+    for seed in range(8):
         outputs = fold(make_shard(SENSITIVE), history(seed))
         seen.update(state.value for state in states(outputs))
         seen.update(f"{o.record.level}:{o.record.scope}" for o in outputs if isinstance(o.record, Signal))
@@ -60,7 +62,7 @@ def test_the_histories_make_every_transition() -> None:
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 10_000), parts=st.integers(0, 60))
 def test_split_invariance(seed: int, parts: int) -> None:
     """Any way of cutting the same calls into batches gives the same outputs and the same state."""
@@ -81,7 +83,7 @@ def transact(shard: Shard, calls: list[Call], offset: int) -> tuple[list[Output]
     return outputs, delta.block, delta.starts_round
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10_000), data=st.data())
 def test_restore_continues_as_if_nothing_had_happened(seed: int, data: st.DataObject) -> None:
     """A shard restored from its log, from any start of a round that is complete, decides the same from there on."""
@@ -112,7 +114,7 @@ def test_restore_continues_as_if_nothing_had_happened(seed: int, data: st.DataOb
         assert fold(restored, rest, first_offset=offset) == fold(live, rest, first_offset=offset)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10_000), data=st.data())
 def test_a_rolled_back_transaction_leaves_no_trace(seed: int, data: st.DataObject) -> None:
     """Aborts at any place, repeated any number of times, change nothing that follows, not even the log's bytes."""

@@ -1,0 +1,42 @@
+"""What a shard has seen, for whoever watches it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class ShardCounters:
+    """What a shard has seen since it was loaded, as running totals."""
+
+    events: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+    missing: int = 0
+    """Sequence numbers skipped: events lost before they reached the log."""
+    late: int = 0
+    clamped: int = 0
+    counted: int = 0
+    """Calls that entered the tools' statistics."""
+    capped: int = 0
+    """Failures beyond the cap of their trace."""
+    probes: int = 0
+    warnings: int = 0
+    trips: int = 0
+    traces_evicted: int = 0
+    clients_unknown: int = 0
+    """Events of new clients beyond the limit, which could not be deduplicated."""
+    acks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEvidence:
+    """What the failure statistic of one tool of one actor says at a moment."""
+
+    tenant: str
+    actor: str
+    tool: str
+    null_p0: float
+    """The failure probability taken for normal."""
+    mean: float
+    """The e-value: how much better "it fails more often" explains the calls."""
