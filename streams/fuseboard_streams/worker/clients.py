@@ -111,6 +111,9 @@ class Clients:
             # Starting over from the bootstrap addresses drops the broker handles, and a transaction that waits for the
             # group coordinator then waits for a dropped one, for ever.
             "metadata.recovery.strategy": "none",
+            # After a restart of the brokers nothing else makes it connect again while it looks for its coordinator:
+            # at the default of five minutes it stays alone for so long.
+            "topic.metadata.refresh.interval.ms": 5_000,
             "retry.backoff.ms": 2,
             "retry.backoff.max.ms": 200,
             "queue.buffering.max.messages": 1_000_000,
