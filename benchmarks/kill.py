@@ -76,6 +76,7 @@ def report(plan: Plan, result: Result) -> Report:
 @click.option("--stops", default=None, type=int, help="SIGSTOPs past the session.  [default: a fifth of the kills]")
 @click.option("--seed", default=1, show_default=True, help="Of the input, the victims and the instants.")
 @click.option("--workers", default=3, show_default=True, help="Workers at a time.")
+@click.option("--chunks", default=5, show_default=True, help="Input between two kills, in chunks of 480 calls.")
 @click.option("--session-timeout-ms", default=SESSION_MS, show_default=True, help="Session timeout of the workers.")
 @click.option("--bootstrap", default=None, help="A cluster to use instead of starting Apache Kafka.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -85,13 +86,21 @@ def main(
     stops: int | None,
     seed: int,
     workers: int,
+    chunks: int,
     session_timeout_ms: int,
     bootstrap: str | None,
     as_json: bool,
     check: bool,
 ) -> None:
     """Kill, compare, report."""
-    plan = Plan(kills, kills // 5 if stops is None else stops, seed, workers, session_timeout_ms=session_timeout_ms)
+    plan = Plan(
+        kills,
+        kills // 5 if stops is None else stops,
+        seed,
+        workers,
+        session_timeout_ms=session_timeout_ms,
+        chunks=chunks,
+    )
     with _broker(bootstrap) as address, temporary_folder() as folder:
         result = oracle(address, f"kill-{secrets.token_hex(3)}.", plan, folder, say=console.print)
     emit(report(plan, result), as_json=as_json, check=check)

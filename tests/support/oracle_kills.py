@@ -29,8 +29,6 @@ from tests.support.oracle_outputs import Comparison, compare, outputs, tally
 from tests.support.oracle_progress import Progress
 from tests.support.workers import WorkerProcess
 
-CHUNKS_PER_PART = 5
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -46,6 +44,7 @@ class Plan:
         partitions: Of each topic.
         session_timeout_ms: After this a dead worker's shards go to others.
         pause_ms: Mean length of the pauses that workers make between the steps of a transaction.
+        chunks: Length of a part of the input, in chunks of some eighty calls for every partition.
     """
 
     kills: int
@@ -55,6 +54,7 @@ class Plan:
     partitions: int = 6
     session_timeout_ms: int = 3_000
     pause_ms: float = 8.0
+    chunks: int = 5
     restarts: int = 0
     crashes: int = 0
 
@@ -342,10 +342,10 @@ def oracle(
 def _written(bootstrap: str, prefix: str, plan: Plan, result: Result) -> tuple[History, list[list[InputRecord]]]:
     """The history's parts, written under one prefix already."""
     started = time.monotonic()
-    history, chunks = make(plan.seed, plan.parts * CHUNKS_PER_PART, plan.partitions)
+    history, chunks = make(plan.seed, plan.parts * plan.chunks, plan.partitions)
     writer, parts = Writer(bootstrap, prefix), []
     for _ in range(plan.parts):
-        part = [record for chunk in itertools.islice(chunks, CHUNKS_PER_PART) for record in chunk]
+        part = [record for chunk in itertools.islice(chunks, plan.chunks) for record in chunk]
         writer.write(part)
         parts.append(part)
     result.inputs = sum(map(len, parts))
