@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -116,10 +117,12 @@ class Decisions:
             at: trace_digest(name) if name else None for at, name in zip(failed.tolist(), names, strict=True)
         }
         if self._may_evict(len(failed)):
-            for at in range(len(piece)):
-                one = np.zeros(len(piece), dtype=np.bool_)
-                one[at] = counted[at]
-                self._fold_statistics(piece, one)
+            # One failure at a time: what it evicts decides about the next.
+            ends = np.flatnonzero(counted & (outcome != OK)) + 1
+            for a, b in pairwise((0, *ends.tolist(), len(piece))):
+                some = np.zeros(len(piece), dtype=np.bool_)
+                some[a:b] = counted[a:b]
+                self._fold_statistics(piece, some)
         else:
             self._fold_statistics(piece, counted)
         # One call may end a probe, trip its tool and its actor, in this order; calls are in the order of the log.
