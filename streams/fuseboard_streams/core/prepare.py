@@ -109,6 +109,8 @@ def prepare(
     Returns:
         For each partition that occurs, its calls in offset order.
     """
+    if len(frame) == 0:  # a batch of nothing but bad records
+        return {}
     actor_lo, actor_hi = hash_actors(frame.get_column("tenant"), frame.get_column("actor"), seeds)
     tool_lo, tool_hi = extend_with_tool(actor_lo, actor_hi, frame.get_column("tool"), seeds)
     columns: dict[str, NDArray[np.generic]] = {
