@@ -209,15 +209,16 @@ class Follower:
     def _take_command(self, message: Message, partition: int) -> None:
         raw_key = message.key()
         key = raw_key.decode("utf-8", "replace") if isinstance(raw_key, bytes) else ""
+        catching_up, offset = partition in self._catching_up, message.offset()
         if message.value() is None:
-            self._view.apply(key, None, partition, catching_up=partition in self._catching_up)
+            self._view.apply(key, None, partition, catching_up=catching_up, offset=offset)
             return
         if not self._view.concerns(key):
             return
         command = self._decode(message, "BreakerCommand")
         if command is not None:
             assert isinstance(command, BreakerCommand)
-            self._view.apply(key, command, partition, catching_up=partition in self._catching_up)
+            self._view.apply(key, command, partition, catching_up=catching_up, offset=offset)
 
     def _decode(self, message: Message, record: str) -> Any:  # noqa: ANN401 - the class that `record` names
         from fuseboard_schemas.codec import DecodeError

@@ -125,6 +125,7 @@ class View:
         self._freshness: dict[str, Freshness] = {}
         self._commands: dict[str, BreakerCommand] = {}
         self._epochs: dict[str, int] = {}
+        self._offsets: dict[str, int] = {}
         self._unacknowledged: dict[str, Applied] = {}
         self._acknowledge: list[Applied] = []
         self._dirty = False
@@ -154,7 +155,9 @@ class View:
 
     # ------------------------------------------------- from the follower's thread
 
-    def apply(self, key: str, command: BreakerCommand | None, partition: int, *, catching_up: bool) -> None:
+    def apply(
+        self, key: str, command: BreakerCommand | None, partition: int, *, catching_up: bool, offset: int | None = None
+    ) -> None:
         """Take in one record of the breaker topic; visible to the gate after :meth:`publish`.
 
         Args:
@@ -163,10 +166,14 @@ class View:
             partition: Where it was read, which is the breaker's home.
             catching_up: Whether the partition has not been read to its end yet: then a command may be superseded by
                 the next, and only the last is acknowledged, by :meth:`reached_end`.
+            offset: Where the record lies in its partition. A partition is read again when something new is registered:
+                a tombstone of long ago must not remove the breaker that has tripped since.
         """
         if not self.concerns(key):
             return
         if command is None:
+            if offset is not None and offset < self._offsets.get(key, -1):
+                return
             if self._commands.pop(key, None) is not None:
                 self._dirty = True
             self._unacknowledged.pop(key, None)
@@ -174,6 +181,8 @@ class View:
         if command.epoch <= self._epochs.get(key, -1):
             return
         self._epochs[key] = command.epoch
+        if offset is not None:
+            self._offsets[key] = offset
         self._commands[key] = command
         self._dirty = True
         if catching_up:
@@ -235,6 +244,7 @@ class View:
             fresh.until = NEVER
         self._commands = {}
         self._epochs = {}
+        self._offsets = {}
         self._unacknowledged = {}
         self._acknowledge = []
         self._dirty = False

@@ -115,3 +115,15 @@ def test_sessions_are_listed_by_actor(view: View) -> None:
     view.apply(halt.breaker_id, halt, 0, catching_up=False)
     view.publish()
     assert view.snapshot.actors_with_sessions == {"default/support_agent"}
+
+
+def test_reading_a_partition_again_does_not_remove_a_breaker_for_an_old_tombstone(view: View) -> None:
+    log = [command(epoch=1), command(epoch=2, state=BreakerState.CLOSED), None, command(epoch=3)]
+    for _ in range(2):  # the second time because something has been registered
+        for offset, made in enumerate(log):
+            view.apply(KEY, made, 0, catching_up=True, offset=offset)
+            view.publish()
+    assert list(view.snapshot.breakers) == [KEY]
+    view.apply(KEY, None, 0, catching_up=False, offset=len(log))
+    view.publish()
+    assert not view.snapshot.breakers
