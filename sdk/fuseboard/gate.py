@@ -109,6 +109,8 @@ class Wait:
 
 FREE = Admission()
 _WARN = Admission(warn=True)
+_UNSURE = Admission()
+"""Free as far as is known, but the control plane is stale: unlike after `FREE` the caller sees to the follower."""
 
 
 class Gate:
@@ -160,7 +162,9 @@ class Gate:
             return self._probe(slot, [breaker for breaker in holding if breaker not in firm], approval=firm)
         if firm:
             return Admission(firm[0], needs_approval=True)
-        return _WARN if stale and slot.on_stale is OnStale.WARN else FREE
+        if not stale:
+            return FREE
+        return _WARN if slot.on_stale is OnStale.WARN else _UNSURE
 
     def _probe(self, slot: Slot, breakers: list[Breaker], approval: list[Breaker]) -> Admission | ToolBlocked:
         """Admit a call if every half-open breaker on its way has quota left, and mark it for the least probed one."""

@@ -124,6 +124,20 @@ def test_a_child_leaves_the_parents_spool_alone(tmp_path: Path) -> None:
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+def test_a_child_that_only_reads_follows_the_breakers_too(tmp_path: Path) -> None:
+    fuse, _ = start(tmp_path, bootstrap="127.0.0.1:1")
+    look = fuse.tool(effect=Effect.READ, name="look")(lambda: None)
+    look()
+
+    def child() -> bool:
+        fuse._runtime._follow = True  # only here: a follower in the parent would look for a broker
+        look()
+        return fuse._runtime._follower is not None
+
+    assert in_child(child) is True
+    fuse.close()
+
+
 def test_a_child_forked_while_threads_are_calling_works(tmp_path: Path) -> None:
     fuse, broker = start(tmp_path)
     look = fuse.tool(effect=Effect.READ, name="look")(lambda: None)
