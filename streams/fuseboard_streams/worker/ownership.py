@@ -35,6 +35,8 @@ class OwnedShard:
     last_arrival_us: int | None = None
     """Arrival of the last processed record."""
     ready_at: float = 0.0
+    caught_up_at: float | None = None
+    """Monotonic time at which it was last told to be at the end of its inputs: what waits now arrived later."""
     ends: dict[str, int] = field(default_factory=dict)
     """Inputs that are at their end, and the offset of that end."""
     at_end_since: float | None = None
@@ -69,17 +71,20 @@ class OwnedShard:
         )
 
     def lag_s(self, now: float, wall_us: int) -> float:
-        """How long ago the last processed record arrived; 0 at the end.
+        """How long ago the last processed record arrived; 0 at the end, and never more than the time since then.
 
         Args:
             now: Monotonic time in seconds.
             wall_us: Wall clock in microseconds.
         """
         if self.at_end():
+            self.caught_up_at = now
             return 0.0
         if self.last_arrival_us is None:
             return max(0.0, now - self.ready_at)
-        return max(0.0, (wall_us - self.last_arrival_us) / 1e6)
+        lag = max(0.0, (wall_us - self.last_arrival_us) / 1e6)
+        # The first record after hours without any does not make the shard hours late.
+        return lag if self.caught_up_at is None else min(lag, now - self.caught_up_at)
 
     def entry_written(self, first_offset: int, last_offset: int, *, starts: bool, ends: bool) -> None:
         """Note where a committed entry lies, and what that means for the checkpoint rounds."""

@@ -42,6 +42,17 @@ def test_lag_is_the_age_of_the_last_record_and_zero_at_the_end() -> None:
     assert each.lag_s(9.0, 9_000_000) == 0.0
 
 
+def test_a_record_after_hours_without_any_does_not_make_the_shard_hours_late() -> None:
+    each = owned()
+    each.last_arrival_us = 0
+    each.saw_end("tool-calls", 10, now=1.0)
+    each.saw_end("enforcement-acks", 0, now=1.0)
+    assert each.lag_s(7_200.0, 7_200_000_000) == 0.0
+    each.saw_records("tool-calls")
+    assert each.lag_s(7_200.5, 7_200_500_000) == 0.5
+    assert each.lag_s(7_260.0, 7_260_000_000) == 60.0, "it grows while nothing is processed"
+
+
 def test_restore_starts_at_the_last_complete_round() -> None:
     each = owned()
     each.entry_written(5, 5, starts=True, ends=False)
