@@ -26,6 +26,7 @@ I32: TypeAlias = NDArray[np.int32]
 SUCCESS, FAILURE, TAKE_OUT, NOTHING = 0, 1, 2, 3
 """Kinds of entry: counts as a success, as a failure, removes a tool's failures, only asks whether it is included."""
 _NEVER = np.iinfo(np.int64).max
+_MOST_SUCCESSES = np.iinfo(np.int32).max
 _STATE = tuple(f.name for f in fields(FailureState))
 _RING = tuple(f.name for f in fields(FailureRing))
 
@@ -149,7 +150,7 @@ class Statistic:
         rows = by_key.row[by_key.op[ops]]
         self.table.touch("hot", rows)
         self.table.touch("stat", rows)
-        self.table["successes"][rows] += by_key.op_gap[ops].astype(np.int32)
+        self._add_successes(rows, by_key.op_gap[ops])
         removes = entries.kind[where] == TAKE_OUT
         if removes.any():
             chosen = np.flatnonzero(removes)
@@ -286,7 +287,11 @@ class Statistic:
             since[by_key.op_segment] = by_key.successes[by_key.op]
         trailing = np.where(tripped, 0, by_key.successes[ends] - since)
         self.table.touch("hot", rows)
-        self.table["successes"][rows] += trailing.astype(np.int32)
+        self._add_successes(rows, trailing)
+
+    def _add_successes(self, rows: I64, more: I64) -> None:
+        # A key may go on for years without a failure; a count that wrapped around would be no count at all.
+        self.table["successes"][rows] = np.minimum(self.table["successes"][rows] + more, _MOST_SUCCESSES)
 
     def _included(self, entries: Entries, by_key: Sorted, initial: tuple[I64, I64], suspect_left: I64) -> Bools | None:
         left, count = initial
