@@ -35,6 +35,8 @@ _NUMBERS = (
 _NOT_FOUND_CODES = (40401, 40402, 40403)
 """Confluent's codes for an unknown subject, version and schema. Any other 404 comes from no registry."""
 _MOST_MISSING = 10_000
+_LARGEST_ID = 0x7FFF_FFFF
+"""Registries count in 32 bits with a sign, and do not answer "not found" but an error to what is no such number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +226,8 @@ class RegistryResolver:
         """
         if catalogue.is_packaged_id(schema_id):
             return packaged_writer(schema_id)
+        if not 0 < schema_id <= _LARGEST_ID:
+            return None
         known = self._known.get(schema_id)
         if known is not None:
             return known
