@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from fuseboard.gate import Admission, Slot
 
 _INTENT_LENGTH = 200
+_MOST_USD = 1e12
+"""More than this is no amount; what fits into 64 bits as micro-dollars is nine times as much."""
 _TIMEOUT_NAMES = ("Timeout", "TimeoutError", "TimeoutException", "DeadlineExceeded")
 
 
@@ -240,5 +242,5 @@ def outcome_of(error: BaseException) -> Outcome:
 
 
 def micros(usd: float | None) -> int | None:
-    """Dollars as whole micro-dollars."""
-    return None if usd is None else round(usd * 1_000_000)
+    """Dollars as whole micro-dollars; None for what is no amount, which must not cost the event that it is in."""
+    return round(usd * 1_000_000) if usd is not None and abs(usd) <= _MOST_USD else None

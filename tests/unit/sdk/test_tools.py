@@ -448,3 +448,13 @@ def test_every_call_of_every_thread_arrives_once_and_numbered(there: World) -> N
     assert [call.seq for call in calls] == list(range(4000))
     assert len({call.event_id for call in calls}) == 4000
     assert len({call.span_id for call in calls}) == 4000
+
+
+@pytest.mark.parametrize("cost", [float("nan"), float("inf"), -float("inf"), 1e300])
+def test_a_cost_that_is_no_amount_does_not_cost_the_event(there: World, cost: float) -> None:
+    with there.fuse.session("s"), there.fuse.task() as task:
+        task.cost_usd = cost
+        with there.fuse.call("look", effect=READ) as call:
+            call.cost_usd = call.amount_usd = cost
+    (made,) = there.calls()
+    assert (made.outcome, made.cost_usd_micros, made.amount_usd_micros) == (Outcome.OK, None, None)
