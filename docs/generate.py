@@ -1,6 +1,6 @@
-"""Writes the generated tables of ``configuration.md`` and ``topics.md`` from the settings' classes and the topics.
+"""Writes the generated tables of the documents: settings, topics, and the file map of ``ARCHITECTURE.md``.
 
-Run ``.venv/bin/python docs/generate.py`` after changing a setting or a topic; a test compares the pages with the code.
+Run ``.venv/bin/python docs/generate.py`` after changing a setting, a topic or a module; a test compares.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fuseboard_streams.worker.settings import WorkerSettings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
 NOBODY = "nobody yet"
 _MARK = "<!-- generated: {} -->"
 _END = "<!-- end -->"
@@ -197,8 +197,42 @@ def _readers(topic: Topic) -> str:
     return ", ".join(readers) or ("people, with `tap`" if _writers(topic) != NOBODY else NOBODY)
 
 
+FOLDERS = {
+    "sdk/fuseboard": "What an agent imports. Two threads per process: the publisher's and the follower's.",
+    "schemas/fuseboard_schemas": (
+        "The contracts. `avsc/` holds the current Avro schema of each record, `released/` every version that was ever "
+        "released, with its id in `ids.json`."
+    ),
+    "schemas/fuseboard_schemas/records": "Generated: one frozen dataclass for each record.",
+    "detectors/fuseboard_detectors": "Mathematics on numpy arrays of many keys.",
+    "streams/fuseboard_streams/core": "The pure core: no I/O, no clock, no global randomness.",
+    "streams/fuseboard_streams/worker": "The process around the core: all of Kafka is here.",
+    "streams/fuseboard_streams": "What worker, command line and demo share.",
+    "streams/fuseboard_streams/cli": "The command line; each sub-command is imported when it is called.",
+    "streams/fuseboard_streams/cli/render": "Records and numbers in, text out.",
+    "streams/fuseboard_streams/demo": "`fuseboard demo`. `data/` holds the recording and its licence.",
+}
+"""The packages' folders, in the order of the file map."""
+
+
+def file_map() -> str:
+    """Every module of the packages with the first sentence of its docstring."""
+    parts = []
+    for folder, intro in FOLDERS.items():
+        files = sorted(path for path in (ROOT / folder).glob("*.py") if path.name != "__init__.py")
+        rows = [f"| `{path.name}` | {_about(path)} |" for path in files]
+        parts.append("\n".join([f"### `{folder}/`\n\n{intro}\n", "| file | what it does |", "|---|---|", *rows]))
+    return "\n" + "\n\n".join(parts) + "\n"
+
+
+def _about(path: Path) -> str:
+    words = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    line = re.sub(r":\w+:`([^`]*)`", r"`\1`", " ".join(words.split("\n\n")[0].split()))
+    return line.rstrip(".").replace("``", "`").replace("|", "\\|")
+
+
 SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
-    "configuration.md": {
+    "docs/configuration.md": {
         "sdk": sdk,
         "worker": worker,
         "core": core,
@@ -206,7 +240,8 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
         "breaker": breaker,
         "priors": priors,
     },
-    "topics.md": {"topics": topics},
+    "docs/topics.md": {"topics": topics},
+    "ARCHITECTURE.md": {"file map": file_map},
 }
 """Page to the generated sections in it."""
 
@@ -230,7 +265,7 @@ def rendered(page: str, text: str) -> str:
 def main() -> None:
     """Write all pages."""
     for page in SECTIONS:
-        path = HERE / page
+        path = ROOT / page
         path.write_text(rendered(page, path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
