@@ -111,6 +111,9 @@ def prepare(
     """
     if len(frame) == 0:  # a batch of nothing but bad records
         return {}
+    if frame.is_empty():
+        # Every record of the batch was bad.
+        return {}
     actor_lo, actor_hi = hash_actors(frame.get_column("tenant"), frame.get_column("actor"), seeds)
     tool_lo, tool_hi = extend_with_tool(actor_lo, actor_hi, frame.get_column("tool"), seeds)
     columns: dict[str, NDArray[np.generic]] = {
