@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fuseboard.errors import ConfigurationError
+from fuseboard_schemas.rules import MAX_NAME_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,10 +144,15 @@ def check_name(what: str, value: object) -> None:
     """Refuse what can be no name of an actor, tenant or tool.
 
     Raises:
-        ConfigurationError: It is no string, blank, or holds a NUL character.
+        ConfigurationError: It is no string, blank, holds a NUL character or has more than 256 bytes of UTF-8.
     """
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise ConfigurationError(f"The {what} is {value!r}; a name that is not empty was expected.")
+    # The worker refuses the events of a longer name, so nothing would ever guard it.
+    if len(value.encode()) > MAX_NAME_BYTES:
+        raise ConfigurationError(
+            f"The {what} {value[:40]!r}... has {len(value.encode())} bytes; at most {MAX_NAME_BYTES} are possible."
+        )
 
 
 def _kafka_from(environment: Mapping[str, str]) -> dict[str, str]:

@@ -122,7 +122,8 @@ def prepare(
         "ts": _integers(frame, "ts", 0),
         "duration": _integers(frame, "duration_ms", 0) * 1000,
         "client": _integers(frame, "client_id", 0),
-        "seq": _integers(frame, "seq", NO_SEQ),
+        # A counter never falls below zero; such a number says nothing that could be remembered.
+        "seq": np.where((seq := _integers(frame, "seq", NO_SEQ)) < 0, NO_SEQ, seq),
         "outcome": frame.get_column("outcome").to_numpy(),
         "effect": frame.get_column("effect").to_numpy(),
         "probe": _probes(frame),

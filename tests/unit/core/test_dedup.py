@@ -68,3 +68,10 @@ def test_the_hour_is_counted_from_the_event_before_however_it_is_cut() -> None:
         shard = make_shard()
         fold(shard, calls, cuts)
         assert shard.counters.duplicates == 1
+
+
+def test_a_negative_number_is_no_number() -> None:
+    """It is never taken for a repeat, and says nothing about what is missing."""
+    shard = make_shard()
+    fold(shard, [Call(at, seq=seq) for at, seq in enumerate((-5, -5, 0, 1, -7))])
+    assert (shard.counters.duplicates, shard.counters.missing, shard.counters.counted) == (0, 0, 5)

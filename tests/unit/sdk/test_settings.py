@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fuseboard import ConfigurationError, Fuseboard, Settings
+from fuseboard.settings import check_name
 
 
 def test_arguments_win_over_the_environment_and_that_over_defaults() -> None:
@@ -67,3 +68,9 @@ def test_each_cluster_and_prefix_has_its_own_spool(tmp_path: object) -> None:
     assert root("a:1,b:2", "p.") == root("b:2, a:1", "p.")
     assert len({root("a:1", "p."), root("a:2", "p."), root("a:1", "q.")}) == 3
     assert Settings(actor="a", spool_dir="").spool_root() is None
+
+
+def test_a_name_that_the_worker_would_refuse_is_refused_here() -> None:
+    check_name("tool", "x" * 256)
+    with pytest.raises(ConfigurationError, match="at most 256"):
+        check_name("tool", "é" * 129)
