@@ -18,7 +18,7 @@ from tests.support.oracle_input import Row
 from tests.support.oracle_kills import Plan, Result, oracle
 from tests.support.oracle_outputs import Outputs, compare
 
-pytestmark = [pytest.mark.broker, pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.broker, pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 REASONS = {
     "UNDECODABLE", "NOT_WIRE_FORMAT", "UNKNOWN_SCHEMA", "WRONG_RECORD", "TOMBSTONE", "INVALID_FIELD", "ANCIENT",
