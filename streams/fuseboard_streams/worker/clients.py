@@ -53,6 +53,13 @@ class Clients:
         """An administrator's client."""
         return self._make(AdminClient, self.base)
 
+    def reachable(self) -> bool:
+        """Whether a client made just now reaches the broker."""
+        try:
+            return bool(self.admin().list_topics(timeout=5).brokers)
+        except KafkaException:
+            return False
+
     def consumer(self) -> Consumer:
         """The member of the consumer group.
 

@@ -73,6 +73,10 @@ def no_fault(step: str) -> None:
     """The fault point of a worker outside tests."""
 
 
+STRANDED_S = 60.0
+"""A producer without an answer for so long stops the worker, if other clients are answered."""
+
+
 class Transactions:
     """The transactional producer, one transaction at a time.
 
@@ -202,11 +206,23 @@ class Transactions:
 
     def _still_waiting(self, started: float, doing: str) -> None:
         self.waiting_since = started
+        self._raise_stranded(started, doing)
         if self._give_up():
             raise WorkerError(
                 f"Stopped {doing}: the broker had not answered for {time.monotonic() - started:.0f} s. Whether the "
                 "transaction took effect is not known here; the next worker settles it before it goes on, and nothing "
                 "is lost or counted twice."
+            )
+
+    def _raise_stranded(self, started: float, doing: str) -> None:
+        """A producer that alone finds no broker never will: only a new process helps, and only that is certain."""
+        waited = time.monotonic() - started
+        if waited > STRANDED_S and self._clients.reachable():
+            raise WorkerError(
+                f"Stopped {doing}: this worker's producer has had no answer for {waited:.0f} s, although other clients "
+                "reach the broker; that happens when the only broker of a cluster restarts. Start the worker again, or "
+                "let its supervisor do so: whether the transaction took effect is not known here; the next worker "
+                "settles it before it goes on, and nothing is lost or counted twice."
             )
 
     def _raise_definite(self, exception: KafkaException, doing: str) -> None:
