@@ -49,8 +49,8 @@ def assert_same(result: Result) -> None:
 
 @pytest.mark.xfail(
     strict=False,
-    reason="failed once in a clean clone, for a reason that is not known yet (its message was lost); an earlier whole run "
-    "and a smaller one showed no difference",
+    reason="failed once in a clean clone, for a reason that is not known yet (its message was lost); an earlier "
+    "whole run and a smaller one showed no difference",
 )
 def test_workers_killed_and_frozen_at_random_write_what_an_undisturbed_one_writes(
     quick_kafka: KafkaServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
