@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 from confluent_kafka import KafkaException
 
@@ -115,7 +115,7 @@ class Transactions:
             FuseboardError: The worker must stop; its successor settles the transaction.
         """
         try:
-            self._check(self._producer.begin_transaction, "while beginning a transaction")
+            self._call(self._producer.begin_transaction, "while beginning a transaction")
             self._fault("begin")
             if contents.claim:
                 self._write_state(contents.state)
@@ -134,7 +134,7 @@ class Transactions:
         except TransactionAborted:
             self._abort()
             raise
-        self._producer.poll(0)
+        self._call(lambda: self._producer.poll(0), "after a commit")
         self._check_reports(contents.state)
         self._fault("after_commit")
 
@@ -151,8 +151,9 @@ class Transactions:
 
     def _flush(self) -> None:
         started = time.monotonic()
-        while self._producer.flush(_WAIT_S) > 0:
-            self._still_waiting(started, "while writing to the state log")
+        doing = "while writing to the state log"
+        while self._call(lambda: self._producer.flush(_WAIT_S), doing) > 0:
+            self._still_waiting(started, doing)
         self.waiting_since = None
 
     def _send_offsets(self, contents: Contents) -> None:
@@ -171,7 +172,7 @@ class Transactions:
                 else:
                     self._producer.produce(topic, value, key, partition, on_delivery=report, headers=headers)
             except BufferError:
-                self._producer.poll(_WAIT_S)
+                self._call(lambda: self._producer.poll(_WAIT_S), f"while producing to {topic}")
                 self._still_waiting(started, f"while producing to {topic}")
             except KafkaException as exception:
                 self._raise_definite(exception, f"while producing to {topic}")
@@ -181,9 +182,10 @@ class Transactions:
     def _abort(self) -> None:
         self._repeat(lambda: self._producer.abort_transaction(REQUEST_S), "while aborting a transaction")
 
-    def _check(self, call: Callable[[], object], doing: str) -> None:
+    def _call(self, call: Callable[[], T], doing: str) -> T:
+        """Make a call that is not to be repeated: even ``poll`` raises once the producer has a fatal error."""
         try:
-            call()
+            return call()
         except KafkaException as exception:
             self._raise_definite(exception, doing)
 
@@ -199,7 +201,7 @@ class Transactions:
                     self._raise_definite(exception, doing)
                 self._still_waiting(started, doing)
                 # A call that fails at once must not spin.
-                self._producer.poll(_WAIT_S)
+                self._call(lambda: self._producer.poll(_WAIT_S), doing)
             else:
                 self.waiting_since = None
                 return result
@@ -225,7 +227,7 @@ class Transactions:
                 "settles it before it goes on, and nothing is lost or counted twice."
             )
 
-    def _raise_definite(self, exception: KafkaException, doing: str) -> None:
+    def _raise_definite(self, exception: KafkaException, doing: str) -> NoReturn:
         error = error_of(exception)
         if error.txn_requires_abort():
             raise TransactionAborted(f"{error.name()} {doing}: {error.str()}") from exception
