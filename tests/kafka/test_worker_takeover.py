@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from fuseboard_streams.worker.errors import StateConflictError
+from fuseboard_streams.worker.clients import Clients
+from fuseboard_streams.worker.errors import StateConflictError, WorkerError
+from fuseboard_streams.worker.settings import WorkerSettings
+from fuseboard_streams.worker.transaction import Contents, Outgoing, StateWrite, Transactions
 from tests.support.brokers import create_topics, new_prefix
 from tests.support.workers import (
     WorkerProcess,
@@ -62,6 +66,27 @@ def processed(bootstrap: str, names: TopicNames, group: str) -> bool:
     finally:
         consumer.close()
     return done == ends
+
+
+@pytest.mark.parametrize("claim", [True, False])
+def test_a_writer_that_is_shut_out_says_so_wherever_it_finds_out(
+    apache_kafka: str, topics: Topics, unique_prefix: str, claim: bool
+) -> None:
+    names = topics(apache_kafka, unique_prefix)
+    clients = Clients(WorkerSettings(bootstrap=apache_kafka, prefix=unique_prefix))
+    successor = clients.producer()
+
+    def replaced(step: str) -> None:
+        if step == "begin":
+            successor.init_transactions(30)
+
+    transactions = Transactions(clients, replaced)
+    transactions.start()
+    member = Consumer({"bootstrap.servers": apache_kafka, "group.id": unique_prefix})
+    claims = [StateWrite([Outgoing(names.state, 0, b"shard", b"claim", [])])]
+    offsets = [TopicPartition(names.tool_calls, 0, 0)]
+    with closing(member), pytest.raises(WorkerError, match="The broker has shut out this worker"):
+        transactions.run(Contents(offsets, member.consumer_group_metadata(), [], claims, claim=claim))
 
 
 @pytest.mark.slow
