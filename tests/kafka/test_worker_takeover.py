@@ -68,25 +68,50 @@ def processed(bootstrap: str, names: TopicNames, group: str) -> bool:
     return done == ends
 
 
-@pytest.mark.parametrize("claim", [True, False])
+@pytest.mark.parametrize(
+    ("claim", "replaced_after"), [(True, "begin"), (False, "begin"), (False, "offsets"), (False, "before_commit")]
+)
 def test_a_writer_that_is_shut_out_says_so_wherever_it_finds_out(
-    apache_kafka: str, topics: Topics, unique_prefix: str, claim: bool
+    apache_kafka: str, topics: Topics, unique_prefix: str, claim: bool, replaced_after: str
 ) -> None:
     names = topics(apache_kafka, unique_prefix)
     clients = Clients(WorkerSettings(bootstrap=apache_kafka, prefix=unique_prefix))
     successor = clients.producer()
 
     def replaced(step: str) -> None:
-        if step == "begin":
+        if step == replaced_after:
             successor.init_transactions(30)
 
     transactions = Transactions(clients, replaced)
     transactions.start()
-    member = Consumer({"bootstrap.servers": apache_kafka, "group.id": unique_prefix})
-    claims = [StateWrite([Outgoing(names.state, 0, b"shard", b"claim", [])])]
+    entry = Outgoing(names.state, 0, b"shard", b"entry", [])
     offsets = [TopicPartition(names.tool_calls, 0, 0)]
-    with closing(member), pytest.raises(WorkerError, match="The broker has shut out this worker"):
-        transactions.run(Contents(offsets, member.consumer_group_metadata(), [], claims, claim=claim))
+    with closing(Consumer({"bootstrap.servers": apache_kafka, "group.id": unique_prefix})) as member:
+        contents = Contents(offsets, member.consumer_group_metadata(), [], [StateWrite([entry])], claim=claim)
+        with pytest.raises(WorkerError, match="The broker has shut out this worker"):
+            transactions.run(contents)
+
+
+def test_a_writer_that_knows_it_is_shut_out_says_so_when_it_produces(
+    apache_kafka: str, topics: Topics, unique_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = topics(apache_kafka, unique_prefix)
+    clients = Clients(WorkerSettings(bootstrap=apache_kafka, prefix=unique_prefix))
+    producer, successor = clients.producer(), clients.producer()
+    monkeypatch.setattr(clients, "producer", lambda: producer)
+    entry = Outgoing(names.state, 0, b"shard", b"entry", [])
+
+    def replaced(step: str) -> None:
+        if step == "begin":
+            successor.init_transactions(30)
+            producer.produce(entry.topic, entry.value, entry.key, entry.partition)
+            with pytest.raises(KafkaException):
+                producer.flush(30)
+
+    transactions = Transactions(clients, replaced)
+    transactions.start()
+    with pytest.raises(WorkerError, match="The broker has shut out this worker while producing"):
+        transactions.run(Contents([], None, [], [StateWrite([entry])], claim=True))
 
 
 @pytest.mark.slow

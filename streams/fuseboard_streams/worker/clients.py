@@ -147,6 +147,11 @@ def error_of(exception: KafkaException) -> KafkaError:
     return error
 
 
+def is_fatal(error: KafkaError) -> bool:
+    """Whether the client can do nothing more; once it knows that, it says so without saying why (``_FATAL``)."""
+    return bool(error.fatal()) or error.code() == KafkaError._FATAL
+
+
 def is_hopeless(error: KafkaError) -> bool:
     """Whether waiting cannot help: credentials or permissions."""
     return int(error.code()) in REFUSED | FORBIDDEN

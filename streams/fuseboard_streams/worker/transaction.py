@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, TypeAlias, TypeVa
 
 from confluent_kafka import KafkaException
 
-from fuseboard_streams.worker.clients import REQUEST_S, error_of, is_hopeless
+from fuseboard_streams.worker.clients import REQUEST_S, error_of, is_fatal, is_hopeless
 from fuseboard_streams.worker.errors import TransactionAborted, WorkerError
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class Transactions:
                 result = call()
             except KafkaException as exception:
                 error = error_of(exception)
-                if not error.retriable() or error.txn_requires_abort() or error.fatal() or is_hopeless(error):
+                if not error.retriable() or error.txn_requires_abort() or is_fatal(error) or is_hopeless(error):
                     self._raise_definite(exception, doing)
                 self._still_waiting(started, doing)
                 # A call that fails at once must not spin.
@@ -231,7 +231,7 @@ class Transactions:
         error = error_of(exception)
         if error.txn_requires_abort():
             raise TransactionAborted(f"{error.name()} {doing}: {error.str()}") from exception
-        if error.fatal():
+        if is_fatal(error):
             raise WorkerError(
                 f"The broker has shut out this worker {doing}: {error.name()}: {error.str()}. Another worker has taken "
                 "over its shards, which is what happens when a worker was stopped or cut off for longer than the "
