@@ -37,6 +37,8 @@ class FailureParams:
     """Trip when the mean of R reaches this: at most one false trip per this many events of a key."""
     warn: float = 1e4
     """Suspect from here on: say so, and learn nothing."""
+    explained: float = 10.0
+    """An actor trips only if without any one of its tools the mean would still reach ``trip`` divided by this."""
     floor: float = 0.005
     """The null is never below this failure rate."""
     quantile: float = 0.99
@@ -65,6 +67,10 @@ class FailureParams:
                 f"a failure detector has settings out of their range: {self}; expected rates between 0 and 1, and "
                 "priors, counts and times above 0: correct them or remove them for the defaults."
             )
+        if not self.explained >= 1.0:
+            raise ConfigurationError(
+                f"a failure detector has explained={self.explained!r}, expected a factor of at least 1: correct it."
+            )
         if not self.odds or not all(odds > 1.0 for odds in self.odds):
             raise ConfigurationError(
                 f"a failure detector has odds={self.odds!r}, expected factors above 1: correct them."
@@ -75,6 +81,11 @@ class FailureParams:
                 f"a failure detector has warn={self.warn!r} and trip={self.trip!r} with nulls from {lowest!r} on; "
                 f"expected 1 / null = {1.0 / lowest:g} <= warn <= trip: raise the levels, or the null."
             )
+
+    @property
+    def unexplained(self) -> float:
+        """What must remain of an actor's evidence without any one of its tools."""
+        return self.trip / self.explained
 
     def null(self) -> LearnedNull:
         """The null learned from counts under these settings."""

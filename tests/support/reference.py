@@ -91,7 +91,7 @@ class Statistic:
         tripped = failed and self.mean >= params.trip
         if self.pooled and failed and (tripped or (self.mean >= params.warn and self.run >= 32)):
             least, blamed = min((self.without(tool), tool) for tool in {e.tool for e in self.removable()})
-            if least < params.warn:
+            if least < params.trip / params.explained:
                 tripped = False
                 if self.run >= 32:
                     self.take_out(blamed)

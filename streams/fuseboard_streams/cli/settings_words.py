@@ -31,6 +31,7 @@ def describe(core: CoreSettings, origin: str) -> Settings:
     failure, breaker = core.failure, core.breaker
     pairs = [
         ("trip level A", f"{level(failure.trip)}, warn {level(failure.warn)}"),
+        ("trip of an actor", f"only with {level(failure.unexplained)} left without any one of its tools"),
         ("prior", f"Beta({failure.prior_alpha:g}, {failure.prior_beta:g})"),
         ("baseline", f"{percent(failure.quantile)} quantile of the learned failure rate"),
         ("floor", f"a baseline is never below {percent(failure.floor)}"),

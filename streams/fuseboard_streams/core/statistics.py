@@ -238,7 +238,7 @@ class Statistic:
             return
         part = FailureState(*(getattr(state, name)[asked] for name in _STATE))
         least, tool = least_without_a_tool(self._load_ring(self.table["ring"][rows[asked]]), part, params)
-        explained = least < params.warn
+        explained = least < params.unexplained
         step.tripped[asked[explained]] = False
         blamed = explained & long[asked]
         if blamed.any():
