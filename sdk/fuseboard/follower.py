@@ -29,6 +29,7 @@ _BATCH = 500
 _METADATA_TIMEOUT_S = 1.0
 _RETRY_S = 0.5
 _COMPLAIN_EVERY_S = 60.0
+_RENEW_AFTER_S = 30.0
 
 
 class Follower:
@@ -72,6 +73,7 @@ class Follower:
         self._consumer: Consumer | None = None
         self._decoder: Decoder | None = None
         self._partitions = 0
+        self._heard_at = 0.0
         self._placed: frozenset[str] = frozenset()
         self._listened: frozenset[str] = frozenset()
         self._reading: dict[int, frozenset[str]] = {}
@@ -112,6 +114,7 @@ class Follower:
             try:
                 if self._consumer is None:
                     self._connect()
+                self._renew()
                 if self._partitions or self._find_partitions():
                     self._step()
                 else:
@@ -119,9 +122,34 @@ class Follower:
             except Exception as error:
                 self._complain("The breaker topic cannot be followed: %s. Trying again.", error)
                 self._stop.wait(_RETRY_S)
+        self._disconnect()
+
+    def _renew(self) -> None:
+        """Replace a consumer that hears nothing and finds no broker.
+
+        After a broker's restart librdkafka may stay alone for ever, with no address left (confluentinc/librdkafka
+        issue 5301).
+        """
+        if self._clock() - self._heard_at < _RENEW_AFTER_S:
+            return
+        from confluent_kafka import KafkaException
+
+        assert self._consumer is not None
+        self._heard_at = self._clock()
+        try:
+            self._consumer.list_topics(self._commands, timeout=_METADATA_TIMEOUT_S)
+        except KafkaException:
+            self._disconnect()
+            self._connect()
+
+    def _disconnect(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             consumer.close()
+        self._partitions = 0
+        self._placed = self._listened = frozenset()
+        self._reading, self._actors_of = {}, {}
+        self._catching_up.clear()
 
     def _connect(self) -> None:
         from confluent_kafka import Consumer
@@ -129,6 +157,7 @@ class Follower:
         from fuseboard.kafka import consumer_settings
         from fuseboard_schemas.codec import Decoder
 
+        self._heard_at = self._clock()
         self._decoder = Decoder()
         self._decoder.prepare("BreakerCommand", "Heartbeat")
         self._consumer = Consumer(consumer_settings(self._settings, self._publisher.client_id))
@@ -190,6 +219,8 @@ class Follower:
 
         topic, partition = message.topic(), message.partition()
         error = message.error()
+        if error is None or error.code() == KafkaError._PARTITION_EOF:
+            self._heard_at = self._clock()
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF:
                 if topic == self._commands and partition in self._reading:

@@ -37,6 +37,7 @@ _RETRY_MOST_S = 10.0
 _BUSY_POLL_S = 0.005
 _IDLE_POLL_S = 0.1
 _IDLE_S = 1.0
+_RENEW_AFTER_S = 60.0
 
 
 @dataclass(slots=True, eq=False)
@@ -157,6 +158,7 @@ class Publisher:
         self._retry_at: float | None = None
         self._retry_delay = _RETRY_FIRST_S
         self._last_progress = 0.0
+        self._connected_at = 0.0
 
     # ------------------------------------------------------------ the agent's side
 
@@ -281,6 +283,7 @@ class Publisher:
         if self._transport is not None:
             self._transport.poll(self._poll_timeout(now))
             self._settle(now, backlog)
+        self._renew(now)
         failed = self._retry_at is not None
         if self._retry_at is not None and now >= self._retry_at:
             self._start_over()
@@ -324,6 +327,7 @@ class Publisher:
         if self._transport is None:
             try:
                 self._transport = self._make_transport()
+                self._connected_at = self._clock()
             except Exception as error:
                 log.error("%s Events are kept meanwhile.", error)
                 self._back_off()
@@ -435,6 +439,15 @@ class Publisher:
         if settled:
             self._last_progress = now
             backlog.commit()
+
+    def _renew(self, now: float) -> None:
+        """Give up a connection without an answer for a minute.
+
+        After a broker's restart librdkafka may stay alone for ever, with no address left (confluentinc/librdkafka
+        issue 5301).
+        """
+        if self._window and now - max(self._last_progress, self._connected_at) > _RENEW_AFTER_S:
+            self._start_over()
 
     def _start_over(self) -> None:
         """Replace a connection that failed: a message it gave up on would otherwise arrive behind its successors."""

@@ -11,6 +11,7 @@ def test_defaults_name_every_number_that_decides() -> None:
     assert found.origin == "defaults"
     assert dict(found.pairs) == {
         "trip level A": "10^6, warn 10^4",
+        "trip of an actor": "only with 10^5 left without any one of its tools",
         "prior": "Beta(0.72, 12.7)",
         "baseline": "99% quantile of the learned failure rate",
         "floor": "a baseline is never below 0.5%",

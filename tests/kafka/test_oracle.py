@@ -47,11 +47,6 @@ def assert_same(result: Result) -> None:
     assert all(count > 0 for count in result.core.compared.values())
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="failed once in a clean clone, for a reason that is not known yet (its message was lost); an earlier "
-    "whole run and a smaller one showed no difference",
-)
 def test_workers_killed_and_frozen_at_random_write_what_an_undisturbed_one_writes(
     quick_kafka: KafkaServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,23 +74,19 @@ def test_workers_killed_and_frozen_at_random_write_what_an_undisturbed_one_write
     assert result.events["fenced"] > 0
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="known defect: a producer whose only broker restarts may never find it again, and its worker hangs until "
-    "it is restarted; nothing is lost or doubled by that",
-)
 def test_workers_outlast_a_broker_that_is_restarted_and_killed_under_load(
     quick_kafka: KafkaServer, tmp_path: Path
 ) -> None:
-    plan = Plan(kills=2, stops=0, restarts=1, crashes=1, seed=2)
+    plan = Plan(kills=2, stops=0, restarts=2, crashes=2, seed=2)
 
     result = oracle(quick_kafka.bootstrap, "restarts.", plan, tmp_path, broker=quick_kafka)
 
     assert_same(result)
-    assert (result.kills, result.restarts, result.crashes) == (2, 1, 1)
+    assert (result.kills, result.restarts, result.crashes) == (2, 2, 2)
     assert result.shut_out == 0
-    # Nobody else was replaced: workers that had started went on by themselves.
-    assert result.workers == plan.workers + result.kills + result.young_kills + result.unreachable
+    # Nobody else was replaced: workers that had started went on by themselves, or said why not.
+    replaced = result.kills + result.young_kills + result.unreachable + result.alone
+    assert result.workers == plan.workers + replaced
 
 
 def test_the_comparison_finds_what_is_lost_doubled_swapped_or_changed() -> None:

@@ -21,6 +21,7 @@ from tests.support.oracle_worker import WIDTH
 from tests.support.workers import settings_for
 
 _SHUT_OUT = "The broker has shut out this worker"
+_ALONE = "although other clients reach"
 _NO_SERVER = 3
 _END_S = 60.0
 
@@ -81,6 +82,8 @@ class Fleet:
         """Workers that ended because another had taken over their shards."""
         self.unreachable = 0
         """Workers that found no broker when they started."""
+        self.alone = 0
+        """Workers one of whose clients did not find the restarted broker again."""
         self._size = size
         self._folder = folder
         self._progress = progress
@@ -102,8 +105,8 @@ class Fleet:
         """Thaw who is due, and replace who has ended.
 
         Raises:
-            AssertionError: One ended by itself, and not because it was shut out, or because it started while there
-                was no broker.
+            AssertionError: One ended by itself, and not because it was shut out, because it started while there was
+                no broker, or because it did not find a restarted one again.
         """
         now = time.monotonic()
         for member in list(self.members):
@@ -198,6 +201,9 @@ class Fleet:
         code = member.process.returncode
         if code == _NO_SERVER and member.writer() is None:
             self.unreachable += 1
+            return
+        if code == 1 and _ALONE in text:
+            self.alone += 1
             return
         assert (code, _SHUT_OUT in text) == (1, True), f"{member.log.stem} ended by itself with code {code}:\n{end}"
         self.shut_out += 1

@@ -88,6 +88,8 @@ class Result:
     """Workers that woke up, found themselves replaced and ended."""
     unreachable: int = 0
     """Workers that started while the broker was away and ended."""
+    alone: int = 0
+    """Workers that did not find a restarted broker again and ended."""
     events: Counter[str] = field(default_factory=Counter)
     """What the workers logged."""
     counters: Counter[str] = field(default_factory=Counter)
@@ -374,6 +376,7 @@ def _disturbed(
         Disturber(plan, fleet, Writer(bootstrap, prefix), progress, result, broker, say).run(parts)
         fleet.stop()
         result.workers, result.shut_out, result.unreachable = fleet.started, fleet.shut_out, fleet.unreachable
+        result.alone = fleet.alone
         result.events = fleet.told()
 
 

@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 REQUEST_S: Final = 10.0
 """How long one request may take before it is repeated."""
+_METADATA_S: Final = 5.0
 # One record of `dead-letters` may be 4 MB; librdkafka counts keys, headers and framing too.
 _MAX_MESSAGE_BYTES: Final = 5 * 1_048_576
 
@@ -56,9 +57,21 @@ class Clients:
     def reachable(self) -> bool:
         """Whether a client made just now reaches the broker."""
         try:
-            return bool(self.admin().list_topics(timeout=5).brokers)
+            return bool(self.admin().list_topics(timeout=_METADATA_S).brokers)
         except KafkaException:
             return False
+
+    def stranded(self, client: Consumer | Producer) -> bool:
+        """Whether a client finds no broker although another that is made just now does.
+
+        librdkafka forgets every broker that a metadata response does not name. One that is being stopped may name
+        none, and a client that hears that never asks anybody again (confluentinc/librdkafka issue 5301).
+        """
+        try:
+            client.list_topics(timeout=_METADATA_S)
+        except KafkaException:
+            return self.reachable()
+        return False
 
     def consumer(self) -> Consumer:
         """The member of the consumer group.

@@ -49,6 +49,8 @@ _MOST_ABORTS: Final = 30
 _GARBAGE: Final = 500_000
 """Objects made and kept between two searches for reference cycles."""
 _STALL_S: Final = 1.0
+_ALONE_S: Final = 20.0
+"""Without an assignment for so long, the worker asks whether its consumer can still find the broker."""
 _STUCK_S: Final = 120.0
 """A loop that has not turned for so long, and is not waiting for the broker, should be restarted."""
 
@@ -102,6 +104,7 @@ class Worker:
         resolver: Resolver,
     ) -> None:
         self._settings = settings
+        self._clients = Clients(settings)
         self._shutdown = shutdown
         self._log = log
         self._clock = clock
@@ -111,6 +114,7 @@ class Worker:
         self._lagging = False
         self._stalled: str | None = None
         self._retry_at = 0.0
+        self._ask_at = clock.monotonic() + _ALONE_S
         self._next: Future[Batch] | None = None
         self._decoders = ThreadPoolExecutor(1, thread_name_prefix="decode")
         self.metrics = WorkerMetrics(self._version, settings.worker_id, settings.group)
@@ -119,7 +123,7 @@ class Worker:
         self._start(fault, resolver)
 
     def _start(self, fault: FaultPoint, resolver: Resolver) -> None:
-        settings, clients = self._settings, Clients(self._settings)
+        settings, clients = self._settings, self._clients
         names = TopicNames(settings.prefix)
         partitions = check_topics(clients, names, INPUTS + OUTPUTS, settings.connect_timeout_s)
         seeds = HashSeeds(secrets.randbits(64), secrets.randbits(64))
@@ -211,6 +215,7 @@ class Worker:
 
     def _turn(self, assignment: Assignment) -> None:
         assignment.collect()
+        self._expect_company(assignment)
         self._observe_restore()
         try:
             if assignment.restored:
@@ -222,6 +227,19 @@ class Worker:
             self._start_over(assignment, aborted)
         self._trimming.run(assignment.owned.values(), self._turned)
         self._describe(assignment)
+
+    def _expect_company(self, assignment: Assignment) -> None:
+        """Stop a worker whose consumer alone cannot find the broker: it would wait for an assignment for ever."""
+        if assignment.received:
+            self._ask_at = self._turned + _ALONE_S
+        elif self._turned >= self._ask_at:
+            self._ask_at = self._turned + _ALONE_S
+            if self._clients.stranded(self._source.consumer):
+                raise WorkerError(
+                    f"This worker's consumer has had no assignment for {_ALONE_S:.0f} s and finds no broker, although "
+                    "other clients reach it; that happens when the only broker of a cluster restarts. Start the worker "
+                    "again, or let its supervisor do so; nothing is lost or counted twice."
+                )
 
     def _poll(self) -> RawBatch:
         started = time.perf_counter()

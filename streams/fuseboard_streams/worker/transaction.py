@@ -73,8 +73,10 @@ def no_fault(step: str) -> None:
     """The fault point of a worker outside tests."""
 
 
-STRANDED_S = 60.0
-"""A producer without an answer for so long stops the worker, if other clients are answered."""
+STRANDED_S = 15.0
+"""A producer without an answer for so long stops the worker, if it finds no broker and a new client does ..."""
+UNANSWERED_S = 60.0
+"""... and for so long, if any new client does."""
 
 
 class Transactions:
@@ -91,6 +93,7 @@ class Transactions:
         self._producer: Producer = clients.producer()
         self._fault = fault
         self._give_up = give_up
+        self._ask_at = 0.0
         self.waiting_since: float | None = None
         """Monotonic time since which the broker has not answered; None when it does."""
 
@@ -218,13 +221,17 @@ class Transactions:
 
     def _raise_stranded(self, started: float, doing: str) -> None:
         """A producer that alone finds no broker never will: only a new process helps, and only that is certain."""
-        waited = time.monotonic() - started
-        if waited > STRANDED_S and self._clients.reachable():
+        now = time.monotonic()
+        if now - started < STRANDED_S or now < self._ask_at:
+            return
+        self._ask_at = now + STRANDED_S
+        alone = self._clients.stranded(self._producer)
+        if alone or (now - started > UNANSWERED_S and self._clients.reachable()):
             raise WorkerError(
-                f"Stopped {doing}: this worker's producer has had no answer for {waited:.0f} s, although other clients "
-                "reach the broker; that happens when the only broker of a cluster restarts. Start the worker again, or "
-                "let its supervisor do so: whether the transaction took effect is not known here; the next worker "
-                "settles it before it goes on, and nothing is lost or counted twice."
+                f"Stopped {doing}: this worker's producer has had no answer for {now - started:.0f} s, although other "
+                "clients reach the broker; that happens when the only broker of a cluster restarts. Start the worker "
+                "again, or let its supervisor do so: whether the transaction took effect is not known here; the next "
+                "worker settles it before it goes on, and nothing is lost or counted twice."
             )
 
     def _raise_definite(self, exception: KafkaException, doing: str) -> NoReturn:

@@ -195,6 +195,28 @@ def test_a_connection_that_cannot_be_made_keeps_the_events() -> None:
     assert seqs(there) == [0, 1, 2]
 
 
+def test_a_connection_without_an_answer_is_replaced_and_nothing_is_out_of_order() -> None:
+    there = world()
+    submit(there, 3)
+    there.deliver()
+    there.broker.confirms = False
+    submit(there, 3)
+    there.deliver()
+    there.clock.sleep(59.0)
+    there.deliver()
+    assert there.broker.connections == 1
+    there.broker.confirms = True
+    there.clock.sleep(2.0)
+    there.deliver()
+    assert there.broker.connections == 2
+    assert seqs(there) == [0, 1, 2, 3, 4, 5, 3, 4, 5], "what got no answer is sent again, and told apart by its number"
+    assert there.fuse.flush(0) == 0
+    there.clock.sleep(600.0)
+    submit(there, 1)
+    there.deliver()
+    assert there.broker.connections == 2, "a connection that had nothing to say is kept"
+
+
 # ---------------------------------------------------------------------- spool
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fuseboard_streams.worker import clients as clients_module
 from fuseboard_streams.worker import transaction
 from fuseboard_streams.worker.clients import Clients
 from fuseboard_streams.worker.errors import WorkerError
@@ -18,6 +19,7 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Clients:
     """Clients of a broker that is not there, and little patience."""
     monkeypatch.setattr(transaction, "REQUEST_S", 0.1)
     monkeypatch.setattr(transaction, "STRANDED_S", 0.0)
+    monkeypatch.setattr(clients_module, "_METADATA_S", 0.1)
     return Clients(WorkerSettings(bootstrap=NOBODY))
 
 
@@ -25,6 +27,22 @@ def test_a_producer_that_alone_gets_no_answer_stops_the_worker(
     clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clients, "reachable", lambda: True)
+    with pytest.raises(WorkerError, match="although other clients reach the broker"):
+        Transactions(clients).start()
+
+
+def test_a_producer_that_finds_the_broker_gets_a_minute(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def enough() -> bool:
+        asked.append(True)
+        return len(asked) == 3
+
+    monkeypatch.setattr(clients, "reachable", lambda: True)
+    monkeypatch.setattr(clients, "stranded", lambda client: False)
+    with pytest.raises(WorkerError, match="had not answered"):
+        Transactions(clients, give_up=enough).start()
+    monkeypatch.setattr(transaction, "UNANSWERED_S", 0.0)
     with pytest.raises(WorkerError, match="although other clients reach the broker"):
         Transactions(clients).start()
 
