@@ -20,6 +20,8 @@ Where it differs, and what therefore only Apache Kafka can prove:
 - ``send_offsets_to_transaction`` accepts the metadata of a member that is no longer in the group, so it does not refuse
   a stale owner.
 - A SIGKILL of the broker can lose the last records it has acknowledged; an orderly stop loses nothing.
+- A fetch that finds nothing is answered at once instead of after ``fetch.wait.max.ms``: an idle consumer asks again
+  and again, and takes half a core.
 - A topic that does not exist is created by the first record sent to it.
 - Retention works to the millisecond instead of by segment; timestamps far in the future are accepted.
 """

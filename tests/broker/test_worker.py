@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import threading
+import time
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
@@ -17,6 +18,7 @@ from fuseboard_schemas.errors import ConfigurationError, UnreachableError
 from fuseboard_schemas.records import BreakerState, DeadLetterReason, StateKind
 from fuseboard_schemas.registry import PackagedResolver
 from fuseboard_streams.embedded import free_ports
+from fuseboard_streams.worker.clock import Clock
 from fuseboard_streams.worker.errors import StateConflictError
 from tests.support.brokers import new_prefix
 from tests.support.workers import Bad, WorkerThread, calls, decisions, produce, read, run, until, with_bad
@@ -162,6 +164,32 @@ def test_an_idle_shard_follows_the_clock_and_says_so_in_the_journal(
         for before, entry in itertools.pairwise(entries):
             if entry.advanced_us:
                 assert entry.stream_time == before.stream_time + entry.advanced_us
+
+
+def test_time_that_passes_while_the_broker_does_not_answer_is_not_idle_time(
+    broker: str, topics: Topics, unique_prefix: str
+) -> None:
+    names = topics(broker, unique_prefix)
+    produce(broker, names.tool_calls, calls(200, actors=4))
+    away, passed = threading.Event(), [0.0]
+
+    def advances() -> list[int]:
+        entries = [each.decoded("StateRecord") for each in read(broker, names.state)]
+        return [entry.advanced_us for entry in entries if entry.advanced_us]
+
+    def outage(step: str) -> None:
+        if step == "before_commit" and away.is_set():
+            away.clear()
+            passed[0] = 3_600.0
+
+    clock = Clock(monotonic=lambda: time.monotonic() + passed[0])
+    with WorkerThread(broker, unique_prefix, {"idle_after_s": 0.2, "heartbeat_s": 0.2}, outage, clock=clock):
+        until(lambda: bool(advances()), "an advance")
+        away.set()
+        until(lambda: bool(passed[0]), "the outage")
+        before = len(advances())
+        until(lambda: len(advances()) > before + 8, "advances afterwards")
+    assert max(advances()) < 600_000_000
 
 
 def test_health_readiness_and_metrics(broker: str, topics: Topics, unique_prefix: str) -> None:

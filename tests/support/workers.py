@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from fuseboard_schemas.registry import Resolver
+    from fuseboard_streams.worker.clock import Clock
     from fuseboard_streams.worker.transaction import FaultPoint
 
 T0_US = 1_767_225_600_000_000
@@ -259,6 +260,7 @@ class WorkerThread:
     more: dict[str, Any] = field(default_factory=dict)
     fault: FaultPoint = no_fault
     resolver: Resolver | None = None
+    clock: Clock | None = None
 
     def __enter__(self) -> Self:
         self.shutdown = Shutdown()
@@ -272,7 +274,14 @@ class WorkerThread:
         log = structlog.wrap_logger(None, processors=[self.capture])
         settings = load_settings(overrides=settings_for(self.bootstrap, self.prefix, **self.more))
         try:
-            run_worker(settings, fault=self.fault, log=log, shutdown=self.shutdown, resolver=self.resolver)
+            run_worker(
+                settings,
+                fault=self.fault,
+                log=log,
+                shutdown=self.shutdown,
+                resolver=self.resolver,
+                clock=self.clock,
+            )
         except BaseException as error:
             self.failure = error
 

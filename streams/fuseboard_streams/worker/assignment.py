@@ -128,7 +128,9 @@ class Assignment:
         self._source.position({number: owned.next for number, owned in self.owned.items()})
 
     def pause(self) -> None:
-        """Read nothing for the moment."""
+        """Read nothing for the moment, and do not take that for the end of the inputs."""
+        for owned in self.owned.values():
+            owned.rewind()
         self._source.position({})
 
     def close(self) -> None:

@@ -51,6 +51,8 @@ _GARBAGE: Final = 500_000
 _STALL_S: Final = 1.0
 _ALONE_S: Final = 20.0
 """Without an assignment for so long, the worker asks whether its consumer can still find the broker."""
+_DISTRUST_S: Final = 5.0
+"""After a turn that took so long, where the inputs end is found out anew."""
 _STUCK_S: Final = 120.0
 """A loop that has not turned for so long, and is not waiting for the broker, should be restarted."""
 
@@ -125,7 +127,9 @@ class Worker:
     def _start(self, fault: FaultPoint, resolver: Resolver) -> None:
         settings, clients = self._settings, self._clients
         names = TopicNames(settings.prefix)
-        partitions = check_topics(clients, names, INPUTS + OUTPUTS, settings.connect_timeout_s)
+        partitions = check_topics(
+            clients, names, INPUTS + OUTPUTS, settings.connect_timeout_s, self._warn_of_topic_setting
+        )
         seeds = HashSeeds(secrets.randbits(64), secrets.randbits(64))
         # The first shard of a process computes tables that all share; that second must not fall into a takeover.
         Shard(0, partitions, settings.core, seeds)
@@ -183,6 +187,11 @@ class Worker:
             pid=os.getpid(),
         )
 
+    def _warn_of_topic_setting(self, topic: str, detail: str) -> None:
+        self._log.warning(
+            "topic_setting_differs", topic=topic, detail=detail, hint="`fuseboard topics plan` says how to mend it"
+        )
+
     def run(self) -> None:
         """Turn the loop until there is a reason to stop.
 
@@ -194,7 +203,10 @@ class Worker:
         assignment.subscribe()
         with _rare_collections():
             while not self._shutdown.requested:
-                self._turned = self._clock.monotonic()
+                before, self._turned = self._turned, self._clock.monotonic()
+                if assignment.owned and self._turned - before > _DISTRUST_S:
+                    # An input that was at its end then may have gone on: stream time must not pass what waits there.
+                    assignment.reposition()
                 self._turn(assignment)
                 if self._settings.until_end and self._finished(assignment):
                     self._log.info("end_reached", shards=sorted(assignment.owned))

@@ -6,10 +6,11 @@ import os
 import secrets
 import socket
 import tomllib
+from functools import reduce
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from fuseboard_schemas.errors import ConfigurationError
 from fuseboard_schemas.topics import PREFIX
@@ -157,9 +158,10 @@ def load_settings(
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
     try:
         environment = WorkerSettings(**given)
-        merged = _merge(_file_settings(content or {}), environment.model_dump(include=environment.model_fields_set))
-        if "core" in environment.model_fields_set:
-            merged["core"] = environment.core
+        below = _file_settings(content or {})
+        merged = _merge(below, environment.model_dump(include=environment.model_fields_set, exclude={"core"}))
+        layers = (below, EnvSettingsSource(WorkerSettings)(), given)
+        merged["core"] = reduce(_overlaid, (layer["core"] for layer in layers if "core" in layer), {})
         return WorkerSettings(**merged)
     except ValidationError as error:
         raise ConfigurationError(_explain(error)) from None
@@ -199,6 +201,13 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
         else:
             merged[key] = value
     return merged
+
+
+def _overlaid(below: Any, above: Any) -> Any:  # noqa: ANN401 - tables of any depth, checked afterwards
+    """Tables merged key by key; anything else above hides what is below."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return below | {key: _overlaid(below.get(key), value) for key, value in above.items()}
 
 
 def _explain(error: ValidationError) -> str:

@@ -47,6 +47,14 @@ def test_detection_is_set_in_the_file() -> None:
     assert settings.core.breaker.probes == 4
 
 
+def test_one_number_from_the_environment_leaves_the_rest_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSEBOARD_CORE__FAILURE__TRIP", "1e7")
+    file = {"core": {"failure": {"trip": 1e8, "cap": 2}, "breaker": {"probes": 4}}}
+    settings = load_settings(file, {"core": {"failure": {"period": 100}}})
+    assert (settings.core.failure.trip, settings.core.failure.cap, settings.core.failure.period) == (1e7, 2, 100)
+    assert settings.core.breaker.probes == 4
+
+
 @pytest.mark.parametrize("name", ["isolation.level", "group.id", "auto.offset.reset", "partitioner"])
 def test_what_exactly_once_depends_on_cannot_be_set(name: str) -> None:
     with pytest.raises(ConfigurationError, match=name):
