@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
 import pytest
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from fuseboard_schemas import catalogue
 from fuseboard_schemas.codec import Encoder
@@ -164,6 +165,35 @@ def test_an_idle_shard_follows_the_clock_and_says_so_in_the_journal(
         for before, entry in itertools.pairwise(entries):
             if entry.advanced_us:
                 assert entry.stream_time == before.stream_time + entry.advanced_us
+
+
+def test_what_a_newer_checkpoint_replaces_is_deleted_and_never_missed(
+    broker: str, topics: Topics, unique_prefix: str
+) -> None:
+    mixed = calls(4000, actors=4)
+    whole, trimmed = unique_prefix, new_prefix("trimmed")
+    produce(broker, topics(broker, whole).tool_calls, mixed)
+    run(broker, whole)
+    names = topics(broker, trimmed)
+    produce(broker, names.tool_calls, mixed[:3000])
+    admin = AdminClient({"bootstrap.servers": broker})
+
+    def starts() -> list[int]:
+        wanted = {TopicPartition(names.state, number): OffsetSpec.earliest() for number in range(4)}
+        return [future.result().offset for future in admin.list_offsets(wanted).values()]
+
+    small = {"batch_records": 5, "catch_up_records": 5, "idle_after_s": 1000.0, "trim_interval_s": 0.05}
+    with WorkerThread(broker, trimmed, {**small, "checkpoint_min_bytes": 5_000}) as worker:
+        until(lambda: max(starts()) > 0, "something is deleted")
+    assert worker.failure is None
+    assert worker.events("trim_failed") == []
+    produce(broker, names.tool_calls, mixed[3000:])
+
+    run(broker, trimmed)
+
+    found, expected = decisions(broker, trimmed), decisions(broker, whole)
+    assert found["signals"] == expected["signals"]
+    assert found["breaker-commands"] == expected["breaker-commands"]
 
 
 def test_time_that_passes_while_the_broker_does_not_answer_is_not_idle_time(

@@ -50,6 +50,9 @@ _SINGLE_NODE: dict[str, str] = {
 }
 
 
+_STORE_PASSWORD = "only-for-a-test"
+
+
 class ApacheKafka:
     """One Apache Kafka node, broker and controller in one process, as a context manager.
 
@@ -59,6 +62,7 @@ class ApacheKafka:
         data_dir: where data and log live; kept if given, else a temporary folder that goes with ``stop``.
         start_timeout_s: how long it may take to answer.
         jvm: further options for the JVM.
+        users: passwords by name; with any, there is a second listener that wants TLS and SASL/PLAIN.
     """
 
     def __init__(
@@ -69,14 +73,16 @@ class ApacheKafka:
         data_dir: Path | None = None,
         start_timeout_s: float = 60.0,
         jvm: tuple[str, ...] = (),
+        users: Mapping[str, str] | None = None,
     ) -> None:
         self._heap_mb = heap_mb
         self._properties = dict(properties or {})
         self._given_dir = data_dir
         self._start_timeout_s = start_timeout_s
         self._jvm = jvm
+        self._users = dict(users or {})
         self._dir: Path | None = None
-        self._ports: tuple[int, int] | None = None
+        self._ports: tuple[int, int, int] | None = None
         self._server: ServerProcess | None = None
 
     @property
@@ -85,6 +91,17 @@ class ApacheKafka:
         if self._ports is None:
             raise UnreachableError("Apache Kafka has not been started: call start() first.")
         return f"127.0.0.1:{self._ports[0]}"
+
+    @property
+    def secure_bootstrap(self) -> str:
+        """The address of the listener that wants TLS and a password; known once started."""
+        assert self._ports is not None
+        return f"127.0.0.1:{self._ports[2]}"
+
+    @property
+    def ca(self) -> Path:
+        """The certificate that signs the listener's, as PEM."""
+        return self._folder() / "ca.pem"
 
     @property
     def pid(self) -> int:
@@ -110,8 +127,8 @@ class ApacheKafka:
         java(), kafka_jars()
         folder = self._folder()
         if self._ports is None:
-            ports = free_ports(2)
-            self._ports = (ports[0], ports[1])
+            ports = free_ports(3)
+            self._ports = (ports[0], ports[1], ports[2])
             self._format(folder)
         server = ServerProcess(
             "Apache Kafka",
@@ -183,13 +200,14 @@ class ApacheKafka:
 
     def _format(self, folder: Path) -> None:
         assert self._ports is not None
-        broker, controller = self._ports
+        broker, controller, secure = self._ports
         settings = {
             **_SINGLE_NODE,
             "listeners": f"PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}",
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker}",
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
             "log.dirs": str(folder / "data"),
+            **(self._secure(folder, broker, controller, secure) if self._users else {}),
             **self._properties,
         }
         properties = folder / "server.properties"
@@ -202,6 +220,33 @@ class ApacheKafka:
         )
         if done.returncode:
             raise UnreachableError(f"Apache Kafka's storage could not be formatted: {done.stdout}{done.stderr}")
+
+    def _secure(self, folder: Path, broker: int, controller: int, secure: int) -> dict[str, str]:
+        """The settings of a listener with a certificate of its own and passwords."""
+        store = ["-keystore", str(folder / "keys.p12"), "-storetype", "PKCS12", "-storepass", _STORE_PASSWORD]
+        names = ["-dname", "CN=127.0.0.1", "-ext", "SAN=IP:127.0.0.1", "-ext", "BC=ca:true", "-validity", "2"]
+        for command in (
+            ["-genkeypair", "-alias", "broker", "-keyalg", "RSA", "-keysize", "2048", *names, *store],
+            ["-exportcert", "-alias", "broker", "-rfc", "-file", str(self.ca), *store],
+        ):
+            subprocess.run([str(Path(java()).with_name("keytool")), *command], check=True, capture_output=True)
+        users = " ".join(f'user_{name}="{password}"' for name, password in self._users.items())
+        listener = "listener.name.secure"
+        return {
+            "listeners": (
+                f"PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller},SECURE://127.0.0.1:{secure}"
+            ),
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker},SECURE://127.0.0.1:{secure}",
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:SASL_SSL",
+            f"{listener}.sasl.enabled.mechanisms": "PLAIN",
+            f"{listener}.plain.sasl.jaas.config": (
+                f"org.apache.kafka.common.security.plain.PlainLoginModule required {users};"
+            ),
+            f"{listener}.ssl.keystore.location": str(folder / "keys.p12"),
+            f"{listener}.ssl.keystore.type": "PKCS12",
+            f"{listener}.ssl.keystore.password": _STORE_PASSWORD,
+            f"{listener}.ssl.key.password": _STORE_PASSWORD,
+        }
 
     def __enter__(self) -> Self:
         return self.start()
