@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from hypothesis import settings
 
 from tests.support.brokers import (
@@ -21,3 +23,6 @@ __all__ = ["apache_kafka", "apicurio", "broker", "embedded", "own_kafka", "topic
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile("same")
+
+# Whoever starts the tests in the background makes them and all their children ignore SIGINT, and some tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -361,11 +361,7 @@ class TestInterrupted:
 
     def start(self, *arguments: str, terminal: bool) -> tuple[subprocess.Popen[bytes], int]:
         """Start a command; its output goes to a terminal or a pipe, whose reading end is returned."""
-        # Whoever runs the tests in the background makes their children ignore SIGINT.
-        script = (
-            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-            "from fuseboard_streams.cli import main; main()"
-        )
+        script = "from fuseboard_streams.cli import main; main()"
         reading, writing = pty.openpty() if terminal else os.pipe()
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
         child = subprocess.Popen(
