@@ -70,7 +70,8 @@ class Slot:
         )
         self.interests = frozenset({self.key, tool_key(tenant, tool), tenant_key(tenant)})
         self.state = _State(Snapshot(), free=False, holding=(), sessions=False, covered=False)
-        self.waited = False
+        self.waited = 0
+        """The life of the gate in which a call has waited for the view in vain; 0 for none."""
 
     def refresh(self, snapshot: Snapshot) -> _State:
         """Work out what a new snapshot means here."""
@@ -127,6 +128,8 @@ class Gate:
         self._lock = threading.Lock()
         self._quotas: dict[str, tuple[int, int]] = {}
         self._marked: dict[str, int] = {}
+        self.life = 1
+        """Grows in a forked child, which knows nothing yet."""
 
     def decide(self, slot: Slot, trace_id: str | None, now: float) -> Admission | ToolBlocked | Wait:
         """Decide about one call.
@@ -222,11 +225,12 @@ class Gate:
             retry_after=_STALE_RETRY_S,
         )
         never_complete = not state.covered or slot.fresh.until == NEVER
-        return Wait(blocked) if never_complete and not slot.waited else blocked
+        return Wait(blocked) if never_complete and slot.waited != self.life else blocked
 
     def after_fork(self) -> None:
         """Replace the lock that another thread may have held when a child was forked; forget the parent's quotas."""
         self._lock = threading.Lock()
+        self.life += 1
         self._quotas = {}
         self._marked = {}
 

@@ -225,6 +225,9 @@ class Publisher:
         self._wake.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=max(1.0, timeout))
+        elif thread is None and self.pending and not self._closed:
+            # No thread could be started (the interpreter is shutting down): what is left is saved here.
+            self.shut_down()
         with self._lock:
             self._closed = self._has_dropped = True
         return left
@@ -309,7 +312,7 @@ class Publisher:
         backlog = self._backlog_now()
         if self._queue or self._window or self._held is not None:
             self._spill(backlog)
-            while self._queue and backlog.active and self._held is None:
+            while self._queue and self._held is None:
                 self._take_queue(self._clock(), backlog)
         with self._lock:
             self._closed = self._has_dropped = True

@@ -156,7 +156,8 @@ class Tool:
     def _waited(self, call: Call, decision: Admission | ToolBlocked | Wait) -> Admission | ToolBlocked:
         call.restart()
         if isinstance(decision, Wait):
-            call.slot.waited = True  # One wait per tool: a control plane that is not there must not slow every call.
+            # One wait per tool: a control plane that is not there must not slow every call.
+            call.slot.waited = self._runtime.gate.life
             return decision.blocked
         return decision
 

@@ -193,9 +193,9 @@ def _debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=(
-        "Every command takes -h, and all that print a result take --json. Options can also be set as environment variables (FUSEBOARD_…, shown by "
-        "each command's --help) or in a TOML file (--config). Exit codes: 0 fine, 1 a check failed, 2 wrong usage or "
-        "configuration, 3 a server cannot be reached."
+        "Every command takes -h, and all that print a result take --json. Options can also be set as environment "
+        "variables (FUSEBOARD_…, shown by each command's --help) or in a TOML file (--config). Exit codes: 0 fine, "
+        "1 a check failed, 2 wrong usage or configuration, 3 a server cannot be reached."
     ),
 )
 @click.option(

@@ -174,6 +174,10 @@ class Worker:
                 settings.http_host, settings.http_port, self.health, self.readiness, self.metrics.text
             )
             self._status.start()
+        self._tell_started(partitions)
+
+    def _tell_started(self, partitions: int) -> None:
+        settings = self._settings
         self._log.info(
             "worker_started",
             worker_id=settings.worker_id,
@@ -181,7 +185,7 @@ class Worker:
             bootstrap=settings.bootstrap,
             prefix=settings.prefix,
             partitions=partitions,
-            transactional_id=clients.transactional_id,
+            transactional_id=self._clients.transactional_id,
             version=self._version,
             http=self._status.address if self._status else None,
             pid=os.getpid(),

@@ -6,13 +6,14 @@ import os
 import pickle
 import sys
 import threading
+import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fuseboard import Effect, Fuseboard, Settings
+from fuseboard import Effect, Fuseboard, Settings, ToolBlocked
 from fuseboard.runtime import Runtime
 from fuseboard_schemas.codec import Decoder
 from tests.unit.sdk.support import MemoryBroker
@@ -168,3 +169,26 @@ def test_a_child_forked_while_threads_are_calling_works(tmp_path: Path) -> None:
     numbers = seqs(broker, fuse.client_id)
     assert numbers == list(range(len(numbers)))
     fuse.close()
+
+
+def test_a_child_waits_for_its_own_view(tmp_path: Path) -> None:
+    """What the parent has waited for in vain may be there by now: the child's first call waits again, once."""
+    fuse, _ = start(tmp_path, ready_timeout_s=0.05)
+    pay = fuse.tool(effect=Effect.IRREVERSIBLE, name="pay")(lambda: None)
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        time.sleep(seconds)
+
+    fuse._runtime.sleep = sleep
+
+    def waited() -> bool:
+        waits.clear()
+        with pytest.raises(ToolBlocked, match="control plane stale"):
+            pay()
+        return bool(waits)
+
+    assert [waited(), waited()] == [True, False]
+    assert in_child(lambda: [waited(), waited()]) == [True, False]
+    assert not waited()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,18 @@ def test_closing_without_a_broker_leaves_everything_to_the_next_process(tmp_path
     assert old == list(range(25))
     assert [record.seq for record in records if record.client_id != first.fuse.client_id] == list(range(5))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_closing_without_a_thread_saves_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    there = spooling(tmp_path)
+    submit(there, 3)
+    there.fuse.close(0)
+    assert (there.fuse.counts.spooled, there.fuse.counts.lost) == (3, 0)
+    assert list(tmp_path.rglob("*.seg")) != []
 
 
 def test_the_spool_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
