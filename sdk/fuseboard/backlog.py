@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from fuseboard.publisher import Entry
+from fuseboard.entry import Entry
 from fuseboard.spool import SUPPORTED, Position, Spool, leftovers
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fuseboard.entry import Entry
 from fuseboard.transport import Verdict
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from fuseboard.backlog import Backlog
     from fuseboard.envelope import Counter, Enveloper, Event
-    from fuseboard.spool import Position, Spool
     from fuseboard.transport import Message, Transport
 
 log = logging.getLogger("fuseboard.publisher")
@@ -38,25 +38,6 @@ _BUSY_POLL_S = 0.005
 _IDLE_POLL_S = 0.1
 _IDLE_S = 1.0
 _RENEW_AFTER_S = 60.0
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """A message on its way, kept until the broker has confirmed it.
-
-    Attributes:
-        message: What is sent.
-        done: Confirmed, or refused for good.
-        position: Its place in ``spool``, None while it is in memory only.
-        spool: The spool that has it.
-        leftover: Whether it comes from a process that died.
-    """
-
-    message: Message
-    done: bool = False
-    position: Position | None = None
-    spool: Spool | None = None
-    leftover: bool = False
 
 
 @dataclass(slots=True)

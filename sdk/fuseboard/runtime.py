@@ -142,7 +142,7 @@ class Runtime:
         """Publish an attempt that has ended."""
         context = call.context
         if context is not None and context.task is not None:
-            context.task.add_call(call)
+            context.task.add_call(call.started)
         if self.settings.enabled:
             self.publisher.submit(call)
 

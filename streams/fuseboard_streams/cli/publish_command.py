@@ -12,12 +12,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import click
 
 from fuseboard_streams.cli.options import connection_options, json_option, paint, wants_colour
-from fuseboard_streams.cli.render.text import Paint, duration, plural, printable, rate
+from fuseboard_streams.cli.publish_outcome import Outcome
+from fuseboard_streams.cli.render.text import Paint, duration, plural, rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,16 +26,12 @@ if TYPE_CHECKING:
     from fuseboard_streams.cli.config import Connection
     from fuseboard_streams.cli.publishing import Assembler, Rebase
     from fuseboard_streams.cli.sending import Sender
-    from fuseboard_streams.records_io import Problem
 
 if TYPE_CHECKING:
     _SpeedType = click.ParamType[float | None]
 else:
     # Older releases of click have no type parameter there.
     _SpeedType = click.ParamType
-
-_SHOWN_PROBLEMS: Final = 20
-_KEPT_PROBLEMS: Final = 1_000
 
 
 class Speed(_SpeedType):
@@ -53,30 +50,6 @@ class Speed(_SpeedType):
         if not 0.0 < speed < float("inf"):
             self.fail(f"{value!r}: expected max, or a multiple of event time above 0, e.g. 10.", param, ctx)
         return speed
-
-
-class Outcome:
-    """What has become of the lines so far."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self.sent: dict[str, int] = {}
-        self.skipped = 0
-        self.problems: list[Problem] = []
-        self._quiet = quiet
-
-    def skip(self, problem: Problem) -> None:
-        """Count a line that could not be used, and say why."""
-        self.skipped += 1
-        if len(self.problems) < _KEPT_PROBLEMS:
-            self.problems.append(problem)
-        if not self._quiet and self.skipped <= _SHOWN_PROBLEMS:
-            click.echo(printable(str(problem)), err=True)
-        if not self._quiet and self.skipped == _SHOWN_PROBLEMS + 1:
-            click.echo("… further lines that cannot be used are only counted", err=True)
-
-    def confirm(self, topic: str) -> None:
-        """Count a record that the broker has confirmed."""
-        self.sent[topic] = self.sent.get(topic, 0) + 1
 
 
 @click.command("publish")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fuseboard.transport import Message
     from fuseboard_schemas.errors import FuseboardError
     from fuseboard_streams.cli.config import Connection
-    from fuseboard_streams.cli.publish_command import Outcome
+    from fuseboard_streams.cli.publish_outcome import Outcome
 
 DELIVERY_TIMEOUT_S: Final = 30.0
 """How long a record may wait for the broker before the command gives up."""
