@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -107,7 +109,10 @@ def test_leaving_the_block_ends_the_process_and_its_children(tmp_path: Path) -> 
         child = int(started.tail())
     assert started.ended() is not None
     state = Path(f"/proc/{child}/stat")
-    assert not state.exists() or state.read_text().split()[2] == "Z"
+    with suppress(FileNotFoundError):
+        # It was sent SIGKILL; when it is gone is the system's affair, and this test's time limit.
+        while state.read_text().split()[2] != "Z":
+            time.sleep(0.01)
 
 
 def test_cpu_and_memory_of_an_ended_process_are_the_last_that_were_seen(tmp_path: Path) -> None:
