@@ -43,6 +43,68 @@ class Bad:
 
 
 @dataclass(frozen=True, slots=True)
+class Values:
+    """The values of a batch, packed: a hundred thousand objects of half a kilobyte are slow to go over twice."""
+
+    parts: list[bytes]
+    """The values one after the other, in pieces of any number of them."""
+    lengths: Positions
+    """int64[n]: the length of each."""
+    missing: NDArray[np.bool_] | None = None
+    """bool[n]: which are null instead; None for none of them."""
+
+    def __len__(self) -> int:
+        """How many they are."""
+        return len(self.lengths)
+
+    @classmethod
+    def of(cls, values: Sequence[bytes | None]) -> Values:
+        """Pack values; None is a null."""
+        n = len(values)
+        try:
+            return cls([b"".join(values)], np.fromiter(map(len, values), np.int64, n))  # type: ignore[arg-type]
+        except TypeError:
+            return cls(
+                [b"".join(value or b"" for value in values)],
+                np.fromiter((len(value or b"") for value in values), np.int64, n),
+                np.fromiter((value is None for value in values), np.bool_, n),
+            )
+
+    @classmethod
+    def joined(cls, several: Sequence[Values]) -> Values:
+        """Several batches, one after the other."""
+        missing = None
+        if any(each.missing is not None for each in several):
+            none = [np.zeros(len(each), np.bool_) if each.missing is None else each.missing for each in several]
+            missing = np.concatenate(none)
+        parts = [part for each in several for part in each.parts]
+        return cls(parts, np.concatenate([each.lengths for each in several]), missing)
+
+    def some(self, positions: Sequence[int]) -> list[bytes | None]:
+        """The values at some positions."""
+        ends, stops = np.cumsum(self.lengths), np.cumsum(list(map(len, self.parts)))
+        found: list[bytes | None] = []
+        for position in positions:
+            end, length = int(ends[position]), int(self.lengths[position])
+            # An empty value may seem to begin in the next piece; that is as good.
+            piece = min(int(np.searchsorted(stops, end - length, side="right")), len(self.parts) - 1)
+            stop = end - (int(stops[piece]) - len(self.parts[piece]))
+            null = self.missing is not None and bool(self.missing[position])
+            found.append(None if null else self.parts[piece][stop - length : stop])
+        return found
+
+    def unpacked(self) -> list[bytes | None]:
+        """The values one by one."""
+        blob, ends = b"".join(self.parts), np.cumsum(self.lengths)
+        found: list[bytes | None] = [
+            blob[begin:end] for begin, end in zip((ends - self.lengths).tolist(), ends.tolist(), strict=True)
+        ]
+        for position in np.flatnonzero(self.missing).tolist() if self.missing is not None else ():
+            found[position] = None
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
     """The good records of a batch as columns, and the bad ones by name."""
 
@@ -56,7 +118,10 @@ class Decoded:
 
 
 def decode(
-    record_name: str, values: Sequence[bytes | None], resolver: Resolver, max_bytes: int = wire.MAX_EVENT_BYTES
+    record_name: str,
+    values: Values | Sequence[bytes | None],
+    resolver: Resolver,
+    max_bytes: int = wire.MAX_EVENT_BYTES,
 ) -> Decoded:
     """Decode the values of a batch. Thread-safe.
 
@@ -71,8 +136,8 @@ def decode(
         NotFlatError: The record has arrays or nested records.
         UnreachableError: The schema registry could not be asked about a schema; nothing was decoded.
     """
-    batch = _Batch(record_name, values, resolver, max_bytes)
-    return batch.decode()
+    packed = values if isinstance(values, Values) else Values.of(values)
+    return _Batch(record_name, packed, resolver, max_bytes).decode()
 
 
 @dataclass(slots=True)
@@ -80,9 +145,10 @@ class _Batch:
     """The work on one batch."""
 
     record: str
-    values: Sequence[bytes | None]
+    packed: Values
     resolver: Resolver
     max_bytes: int
+    values: list[bytes | None] = field(default_factory=list)
     bad: list[Bad] = field(default_factory=list)
     frames: list[pl.DataFrame] = field(default_factory=list)
     positions: list[Positions] = field(default_factory=list)
@@ -91,28 +157,28 @@ class _Batch:
         whole = self._whole()
         if whole is not None:
             return Decoded(whole, None, [])
+        self.values = self.packed.unpacked()
         for header, rows in self._groups().items():
             self._group(header, np.asarray(rows, np.int64))
         return self._assembled()
 
     def _whole(self) -> pl.DataFrame | None:
         """The batch as one block if it is nothing but plain records of one schema, else None."""
-        first = self.values[0] if self.values else None
-        if first is None or len(first) < wire.HEADER_LENGTH or first[0] != wire.MAGIC:
+        packed = self.packed
+        if len(packed) == 0 or packed.missing is not None:
+            return None
+        if int(packed.lengths.min()) < wire.HEADER_LENGTH or int(packed.lengths.max()) > self.max_bytes:
+            return None
+        header = packed.parts[0][: wire.HEADER_LENGTH]
+        if header[0] != wire.MAGIC:
             return None
         try:
-            layout = layout_of(writer_of(wire.schema_id(first), self.record, self.resolver), self.record)
+            layout = layout_of(writer_of(wire.schema_id(header), self.record, self.resolver), self.record)
         except DecodeError:
             return None
         if layout is None:
             return None
-        try:
-            lengths = _lengths(self.values)
-        except TypeError:
-            return None
-        if int(lengths.max()) > self.max_bytes:
-            return None
-        blob, starts, ends = _container(layout, self.values, lengths)
+        blob, starts, ends = _container(layout, packed)
         if not _screened(layout, blob, starts, ends).all():
             return None
         frame = _read(layout, blob)
@@ -149,8 +215,7 @@ class _Batch:
         if layout is None:
             self._one_by_one(writer, rows)
             return
-        values = [self.values[position] for position in rows.tolist()]
-        plain = _screened(layout, *_container(layout, values, _lengths(values)))
+        plain = _screened(layout, *_container(layout, self._some(rows)))
         self._plain(writer, layout, rows[plain])
         self._one_by_one(writer, rows[~plain])
 
@@ -158,11 +223,10 @@ class _Batch:
         """Decode plain records; those with invalid text or numbers out of range by themselves."""
         if len(rows) == 0:
             return
-        values = [self.values[position] for position in rows.tolist()]
-        lengths = _lengths(values)
-        frame = _read(layout, _container(layout, values, lengths)[0])
+        values = self._some(rows)
+        frame = _read(layout, _container(layout, values)[0])
         if frame is None:
-            frame = _read(layout, _container(layout, values, lengths, text=False)[0])
+            frame = _read(layout, _container(layout, values, text=False)[0])
         if frame is None:
             self._one_by_one(writer, rows)
             return
@@ -188,6 +252,9 @@ class _Batch:
         if good:
             self._keep(_frame(self.record, good), np.asarray(kept, np.int64))
 
+    def _some(self, rows: Positions) -> Values:
+        return Values.of([self.values[position] for position in rows.tolist()])
+
     def _keep(self, frame: pl.DataFrame, rows: Positions) -> None:
         self.frames.append(frame)
         self.positions.append(rows)
@@ -208,19 +275,12 @@ class _Batch:
         return Decoded(frame, positions if self.bad else None, self.bad)
 
 
-def _lengths(values: Sequence[bytes | None]) -> Positions:
-    """int64[n]: the values' lengths; TypeError if one of them is None."""
-    return np.fromiter(map(len, values), np.int64, len(values))  # type: ignore[arg-type]
-
-
-def _container(
-    layout: Layout, values: Sequence[bytes | None], lengths: Positions, *, text: bool = True
-) -> tuple[bytes, Positions, Positions]:
+def _container(layout: Layout, values: Values, *, text: bool = True) -> tuple[bytes, Positions, Positions]:
     """A container file with the values as its one block, and where each value begins and ends in it."""
-    head = layout.container(len(values), int(lengths.sum()), text=text)
-    ends = np.cumsum(lengths)
+    head = layout.container(len(values), int(values.lengths.sum()), text=text)
+    ends = np.cumsum(values.lengths)
     ends += len(head)
-    return b"".join([head, *values, SYNC]), ends - lengths, ends  # type: ignore[list-item]
+    return b"".join([head, *values.parts, SYNC]), ends - values.lengths, ends
 
 
 def _screened(layout: Layout, blob: bytes, starts: Positions, ends: Positions) -> NDArray[np.bool_]:

@@ -84,8 +84,10 @@ class Clients:
             "fetch.queue.backoff.ms": 5,
             "queued.min.messages": 100_000,
             "queued.max.messages.kbytes": 65_536,
-            "fetch.max.bytes": 33_554_432,
-            "max.partition.fetch.bytes": 4_194_304,
+            # The C library gives larger blocks back to the system each time, and every page of the next is a fault:
+            # with fetches of 32 MB the consumer takes three times as long.
+            "fetch.max.bytes": 8_388_608,
+            "max.partition.fetch.bytes": 1_048_576,
             **self.base,
             "group.id": self._settings.group,
             "session.timeout.ms": self._settings.session_timeout_ms,

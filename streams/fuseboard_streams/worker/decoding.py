@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -14,13 +14,16 @@ from fuseboard_streams.core.prepare import prepare
 from fuseboard_streams.worker.deadletters import BadRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from fuseboard_schemas.records import DeadLetterReason, EnforcementAck
     from fuseboard_schemas.registry import Resolver
     from fuseboard_streams.core.prepare import ToolCalls
     from fuseboard_streams.core.settings import HashSeeds
     from fuseboard_streams.worker.source import Arrived, RawBatch
+
+    _Verdict: TypeAlias = tuple[int, DeadLetterReason, str]
+    """Position in a batch, and why what is there is bad."""
 
 TOOL_CALLS = "tool-calls"
 ACKS = "enforcement-acks"
@@ -118,41 +121,42 @@ class Decoding:
         for number, calls in prepare(decoded.frame, partition, offset, arrival, self._seeds).items():
             work[number].calls = calls
             work[number].raw_calls = arrived
-        for bad in decoded.bad:
-            _add_bad(arrived, bad.position, bad.reason, bad.detail, work)
+        _add_bad(arrived, [(bad.position, bad.reason, bad.detail) for bad in decoded.bad], work)
 
     def _acks(self, arrived: Arrived, work: dict[int, ShardWork]) -> None:
-        for position, value in enumerate(arrived.values):
+        bad: list[_Verdict] = []
+        for position, value in enumerate(arrived.values.unpacked()):
             try:
                 record = self._decoder.decode(value, "EnforcementAck")
             except DecodeError as error:
-                _add_bad(arrived, position, error.reason, error.detail, work)
+                bad.append((position, error.reason, error.detail))
             else:
                 shard = int(arrived.partition[position])
                 work[shard].acks.append(Ack(int(arrived.offset[position]), record))
+        _add_bad(arrived, bad, work)
 
 
-def _add_bad(
-    arrived: Arrived, position: int, reason: DeadLetterReason, detail: str, work: dict[int, ShardWork]
-) -> None:
-    bad = bad_record(arrived, position, reason, detail)
-    work[bad.partition].bad.append(bad)
+def _add_bad(arrived: Arrived, bad: Sequence[_Verdict], work: dict[int, ShardWork]) -> None:
+    for each in bad_records(arrived, bad):
+        work[each.partition].bad.append(each)
 
 
-def bad_record(arrived: Arrived, position: int, reason: DeadLetterReason, detail: str) -> BadRecord:
-    """A record of a raw batch as one that could not be used."""
-    key = arrived.messages[position].key()
-    value = arrived.values[position]
-    return BadRecord(
-        topic=arrived.topic,
-        partition=int(arrived.partition[position]),
-        offset=int(arrived.offset[position]),
-        arrival_us=int(arrived.arrival[position]),
-        reason=reason,
-        detail=detail,
-        key=key,
-        value=value,
-    )
+def bad_records(arrived: Arrived, bad: Sequence[_Verdict]) -> list[BadRecord]:
+    """Records of a raw batch as ones that could not be used."""
+    values = arrived.values.some([position for position, _, _ in bad]) if bad else []
+    return [
+        BadRecord(
+            topic=arrived.topic,
+            partition=int(arrived.partition[position]),
+            offset=int(arrived.offset[position]),
+            arrival_us=int(arrived.arrival[position]),
+            reason=reason,
+            detail=detail,
+            key=arrived.keys[position],
+            value=value,
+        )
+        for (position, reason, detail), value in zip(bad, values, strict=True)
+    ]
 
 
 def rejected_records(
@@ -165,7 +169,7 @@ def rejected_records(
         return []
     mine = np.flatnonzero(arrived.partition == shard)
     where = mine[np.searchsorted(arrived.offset[mine], [offset for offset, _, _ in wanted])]
-    return [
-        bad_record(arrived, int(position), reason, detail)
-        for position, (_, reason, detail) in zip(where.tolist(), wanted, strict=True)
-    ]
+    return bad_records(
+        arrived,
+        [(position, reason, detail) for position, (_, reason, detail) in zip(where.tolist(), wanted, strict=True)],
+    )

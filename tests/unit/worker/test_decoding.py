@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from confluent_kafka import Message
 
+from fuseboard_schemas.columnar import Values
 from fuseboard_schemas.records import DeadLetterReason
 from fuseboard_schemas.registry import PackagedResolver
 from fuseboard_streams.worker.decoding import TOOL_CALLS, Decoding
@@ -16,10 +16,8 @@ def raw(values: list[bytes | None]) -> RawBatch:
     n = len(values)
     arrived = Arrived(
         topic=TOOL_CALLS,
-        messages=[
-            Message(topic=TOOL_CALLS, partition=2, offset=5 + i, key=b"t/a", value=v) for i, v in enumerate(values)
-        ],
-        values=values,
+        keys=[b"t/a"] * n,
+        values=Values.of(values),
         partition=np.full(n, 2, np.int32),
         offset=np.arange(5, 5 + n),
         arrival=np.full(n, 9, np.int64),
