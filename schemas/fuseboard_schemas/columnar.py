@@ -21,7 +21,7 @@ from fuseboard_schemas.records.enums import DeadLetterReason
 from fuseboard_schemas.screening import Screen
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     Positions: TypeAlias = NDArray[np.int64]
 
+_SCREENED_AT_A_TIME = 8_192
 _HEADER_BITS = np.uint64((1 << 8 * wire.HEADER_LENGTH) - 1)
 
 
@@ -122,6 +123,7 @@ def decode(
     values: Values | Sequence[bytes | None],
     resolver: Resolver,
     max_bytes: int = wire.MAX_EVENT_BYTES,
+    only: Collection[str] | None = None,
 ) -> Decoded:
     """Decode the values of a batch. Thread-safe.
 
@@ -130,6 +132,7 @@ def decode(
         values: Values in the wire format; None is a tombstone.
         resolver: Finds the writers' schemas.
         max_bytes: Longer values are bad.
+        only: The columns that are wanted; None for all. The others are checked as well as these.
 
     Raises:
         CatalogueError: There is no such record.
@@ -137,7 +140,8 @@ def decode(
         UnreachableError: The schema registry could not be asked about a schema; nothing was decoded.
     """
     packed = values if isinstance(values, Values) else Values.of(values)
-    return _Batch(record_name, packed, resolver, max_bytes).decode()
+    names = [column.name for column in columns(record_name) if only is None or column.name in only]
+    return _Batch(record_name, packed, resolver, max_bytes, names).decode()
 
 
 @dataclass(slots=True)
@@ -148,6 +152,8 @@ class _Batch:
     packed: Values
     resolver: Resolver
     max_bytes: int
+    names: list[str]
+    """The columns that are wanted."""
     values: list[bytes | None] = field(default_factory=list)
     bad: list[Bad] = field(default_factory=list)
     frames: list[pl.DataFrame] = field(default_factory=list)
@@ -179,12 +185,19 @@ class _Batch:
         if layout is None:
             return None
         blob, starts, ends = _container(layout, packed)
-        if not _screened(layout, blob, starts, ends).all():
+        screens = _screens(blob, starts, ends)
+        if not all(screen.plain(layout.steps).all() for screen in screens):
             return None
-        frame = _read(layout, blob)
+        if not _headed(layout, blob, starts).all():
+            return None
+        # Text that is not wanted need not be read to know that it is valid, if it is ASCII.
+        some = len(self.names) < len(layout.aligned) and all(
+            screen.ascii_only(layout.header, layout.steps) for screen in screens
+        )
+        frame = _read(layout, blob, [*self.names, *layout.ints] if some else None)
         if frame is None or _unusable(layout, frame).any():
             return None
-        return frame.select(layout.aligned)
+        return frame.select([layout.aligned[name] for name in self.names])
 
     def _groups(self) -> dict[bytes, list[int]]:
         """Positions by header, of the values that have one."""
@@ -233,7 +246,7 @@ class _Batch:
         unusable = _unusable(layout, frame)
         usable = frame.filter(~unusable).with_columns(pl.col(layout.texts).cast(pl.String))
         if len(usable):
-            self._keep(usable.select(layout.aligned), rows[~unusable])
+            self._keep(usable.select([layout.aligned[name] for name in self.names]), rows[~unusable])
         self._one_by_one(writer, rows[unusable])
 
     def _one_by_one(self, writer: Writer, rows: Positions) -> None:
@@ -250,7 +263,7 @@ class _Batch:
             else:
                 kept.append(position)
         if good:
-            self._keep(_frame(self.record, good), np.asarray(kept, np.int64))
+            self._keep(_frame(self.record, good, self.names), np.asarray(kept, np.int64))
 
     def _some(self, rows: Positions) -> Values:
         return Values.of([self.values[position] for position in rows.tolist()])
@@ -266,7 +279,7 @@ class _Batch:
         """Put the parts into the order of the values."""
         self.bad.sort(key=lambda bad: bad.position)
         if not self.frames:
-            return Decoded(_frame(self.record, []), np.zeros(0, np.int64) if self.bad else None, self.bad)
+            return Decoded(_frame(self.record, [], self.names), np.zeros(0, np.int64) if self.bad else None, self.bad)
         frame = pl.concat(self.frames, rechunk=True)
         positions = np.concatenate(self.positions)
         if len(self.frames) > 1:
@@ -285,16 +298,29 @@ def _container(layout: Layout, values: Values, *, text: bool = True) -> tuple[by
 
 def _screened(layout: Layout, blob: bytes, starts: Positions, ends: Positions) -> NDArray[np.bool_]:
     """bool[n]: which values are plain records with the layout's header."""
+    plain = np.concatenate([screen.plain(layout.steps) for screen in _screens(blob, starts, ends)])
+    return plain & _headed(layout, blob, starts)
+
+
+def _screens(blob: bytes, starts: Positions, ends: Positions) -> list[Screen]:
+    """Cursors over all values, so many at a time that they stay in the processor's cache."""
+    bodies = starts + wire.HEADER_LENGTH
+    cuts = range(0, len(starts), _SCREENED_AT_A_TIME)
+    return [Screen(blob, bodies[at : at + _SCREENED_AT_A_TIME], ends[at : at + _SCREENED_AT_A_TIME]) for at in cuts]
+
+
+def _headed(layout: Layout, blob: bytes, starts: Positions) -> NDArray[np.bool_]:
+    """bool[n]: which values begin with the layout's header."""
     words: NDArray[np.uint64] = np.ndarray((len(blob) - 7,), "<u8", blob, 0, (1,))
-    headed = (words[starts] & _HEADER_BITS) == np.uint64(int.from_bytes(layout.header, "little"))
-    plain: NDArray[np.bool_] = Screen(blob, starts + wire.HEADER_LENGTH, ends).plain(layout.steps) & headed
-    return plain
+    headed: NDArray[np.bool_] = (words[starts] & _HEADER_BITS) == np.uint64(int.from_bytes(layout.header, "little"))
+    return headed
 
 
-def _read(layout: Layout, blob: bytes) -> pl.DataFrame | None:
-    """Read a screened block; None if a string is not valid UTF-8."""
+def _read(layout: Layout, blob: bytes, names: Sequence[str] | None = None) -> pl.DataFrame | None:
+    """Read some columns, or all, of a screened block; None if a string is not valid UTF-8."""
+    wanted = layout.names if names is None else [name for name in layout.names if name in names]
     try:
-        return pl.read_avro(io.BytesIO(blob), columns=layout.names)
+        return pl.read_avro(io.BytesIO(blob), columns=wanted)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None
 
@@ -306,6 +332,8 @@ def _unusable(layout: Layout, frame: pl.DataFrame) -> NDArray[np.bool_]:
         column = frame[name]
         found |= ((column < INT_MIN) | (column > INT_MAX)).fill_null(False).to_numpy()
     for name in layout.texts:
+        if name not in frame.columns:
+            continue
         column = frame[name]
         if column.dtype == pl.Binary:
             found |= _invalid_text(column)
@@ -329,10 +357,12 @@ def _is_invalid_text(data: bytes | None) -> bool:
     return False
 
 
-def _frame(record: str, rows: list[dict[str, Any]]) -> pl.DataFrame:
-    """Rows as :func:`fuseboard_schemas.codec.read_body` gives them, as columns."""
+def _frame(record: str, rows: list[dict[str, Any]], names: Sequence[str]) -> pl.DataFrame:
+    """Rows as :func:`fuseboard_schemas.codec.read_body` gives them, as some columns."""
     data = {}
     for column in columns(record):
+        if column.name not in names:
+            continue
         cells = [row[column.name] for row in rows]
         if column.kind == "enum":
             codes: dict[str | None, int | None] = {symbol: code for code, symbol in enumerate(column.symbols)}

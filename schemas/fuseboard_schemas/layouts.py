@@ -35,8 +35,8 @@ _DTYPES: dict[str, pl.DataType] = {
     "enum": pl.UInt8(),
 }
 _STEPS = {
-    "string": "data",
-    "bytes": "data",
+    "string": "text",
+    "bytes": "bytes",
     "long": "varint",
     "int": "varint",
     "double": "double",
@@ -81,7 +81,7 @@ class Layout:
     """The writer's fields."""
     ints: tuple[str, ...]
     """Those that must fit in 32 bits, read as 64."""
-    aligned: list[pl.Expr]
+    aligned: dict[str, pl.Expr]
     """The current schema's columns in terms of the writer's."""
     texts: tuple[str, ...]
     """Those that must be valid UTF-8."""
@@ -122,15 +122,15 @@ def layout_of(writer: Writer, record: str) -> Layout | None:
         written = {column.name: column for column in _columns(writer.schema)}
     except NotFlatError:
         return None
-    aligned = [_align(column, written.get(column.name)) for column in wanted]
-    if any(expression is None for expression in aligned):
+    aligned = {column.name: _align(column, written.get(column.name)) for column in wanted}
+    if any(expression is None for expression in aligned.values()):
         return None
     return Layout(
         header=wire.header(writer.schema_id),
         steps=tuple(_step(column) for column in written.values()),
         names=list(written),
         ints=tuple(column.name for column in written.values() if column.kind == "int"),
-        aligned=[expression for expression in aligned if expression is not None],
+        aligned={name: expression for name, expression in aligned.items() if expression is not None},
         texts=tuple(column.name for column in written.values() if column.kind == "string"),
         _container=_container(written.values(), "string"),
         _container_without_text=_container(written.values(), "bytes"),

@@ -32,6 +32,7 @@ _ONE = np.uint64(1)
 _LOW_7 = np.uint64(0x7F)
 _PRESENT = 2
 _LENGTH_BYTES = 4
+_WORDS_AT_A_TIME = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Step:
     """How to get over one field."""
 
     kind: str
-    """``data`` (string, bytes), ``varint`` (int, long), ``index`` (enum), ``boolean`` or ``double``."""
+    """``text``, ``bytes``, ``varint`` (int, long), ``index`` (enum), ``boolean`` or ``double``."""
     nullable: bool = False
     symbols: int = 0
     """For an index, how many are valid; at most 64, so that they take one byte."""
@@ -63,6 +64,23 @@ class Screen:
         self._ends = ends
         self._at = starts.copy()
         self._plain: Flags = np.ones(len(starts), np.bool_)
+        self._block = int(starts[0]) if len(starts) else 0, int(ends[-1]) if len(starts) else 0
+        self._continued = 0
+
+    def ascii_only(self, header: bytes, steps: Sequence[Step]) -> bool:
+        """Whether all text is certainly ASCII, after all records have been found plain.
+
+        The bytes above 127 that are not text are those with which a varint goes on, and they have been counted. Where
+        there are doubles or bytes, which may have any, the answer is no.
+
+        Args:
+            header: What precedes each record's body and is not text.
+            steps: The fields.
+        """
+        if any(step.kind == "double" or step.kind == "bytes" for step in steps):
+            return False
+        between = sum(byte > 127 for byte in header) * (len(self._ends) - 1)
+        return high_bytes(self._bytes, *self._block) == self._continued + between
 
     def plain(self, steps: Sequence[Step]) -> Flags:
         """bool[n]: which records are plain according to the fields given."""
@@ -97,7 +115,7 @@ class Screen:
 
     def _step(self, step: Step, at: Positions) -> tuple[Positions, Flags | None]:
         """New positions after a field, and which records are not plain there (None: all are)."""
-        if step.kind == "data":
+        if step.kind in ("text", "bytes"):
             return self._data(at)
         if step.kind == "varint":
             return self._varint(at)
@@ -128,11 +146,13 @@ class Screen:
         for i in range(_LENGTH_BYTES):
             group = (words >> np.uint64(8 * i)) & _LOW_7
             value |= np.where(size > i, group << np.uint64(7 * i), np.uint64(0))
+        self._continued += int(size.sum(dtype=np.int64)) - len(size)
         return at + size + (value >> _ONE).astype(np.int64), wrong
 
     def _varint(self, at: Positions) -> tuple[Positions, Flags | None]:
         words = self._words[at]
         size = _varint_bytes(words)
+        self._continued += int(size.sum(dtype=np.int64)) - len(size)
         long = (words & _CONTINUE) == _CONTINUE
         if not long.any():
             return at + size, None
@@ -142,6 +162,7 @@ class Screen:
         more = ninth > 127
         after = at + size
         after[rows] += 1 + more
+        self._continued += len(rows) + int(more.sum())
         bad = np.zeros(len(at), np.bool_)
         # The tenth byte holds the 64th bit and nothing else.
         bad[rows] = more & (tenth > 1)
@@ -152,3 +173,13 @@ def _varint_bytes(words: Words) -> NDArray[np.integer[Any]]:
     """uint8[n]: how many of a word's eight bytes a varint takes that begins with it; 8 also if it goes on."""
     ends = ~words & _CONTINUE
     return np.bitwise_count(ends ^ (ends - _ONE)) >> 3
+
+
+def high_bytes(data: Bytes, start: int, stop: int) -> int:
+    """How many bytes of a stretch are above 127."""
+    whole = (stop - start) // 8 * 8
+    words: Words = np.ndarray((whole // 8,), "<u8", data, start)
+    found = int(np.count_nonzero(data[start + whole : stop] > 127))
+    for begin in range(0, len(words), _WORDS_AT_A_TIME):
+        found += int(np.bitwise_count(words[begin : begin + _WORDS_AT_A_TIME] & _CONTINUE).sum(dtype=np.int64))
+    return found

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 U64: TypeAlias = NDArray[np.uint64]
 I64: TypeAlias = NDArray[np.int64]
 
+COLUMNS = frozenset(
+    {
+        "event_id", "ts", "tenant", "actor", "client_id", "seq", "trace_id", "tool", "effect", "outcome", "duration_ms",
+        "probe", "gate_breaker", "gate_epoch",
+    }
+)  # fmt: skip
+"""What is used of a tool call."""
 NO_SEQ = np.iinfo(np.int64).min
 """Stands for an event without a sequence number."""
 _ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)

@@ -10,7 +10,7 @@ import numpy as np
 
 from fuseboard_schemas import columnar
 from fuseboard_schemas.codec import DecodeError, Decoder
-from fuseboard_streams.core.prepare import prepare
+from fuseboard_streams.core.prepare import COLUMNS, prepare
 from fuseboard_streams.worker.deadletters import BadRecord
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Decoding:
         return Batch(raw.generation, raw.records, work, raw.ends, time.perf_counter() - started)
 
     def _tool_calls(self, arrived: Arrived, work: dict[int, ShardWork]) -> None:
-        decoded = columnar.decode("ToolCall", arrived.values, self._resolver)
+        decoded = columnar.decode("ToolCall", arrived.values, self._resolver, only=COLUMNS)
         partition, offset, arrival = arrived.partition, arrived.offset, arrived.arrival
         if decoded.positions is not None:
             good = decoded.positions

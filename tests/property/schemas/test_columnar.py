@@ -48,6 +48,12 @@ def check(name: str, values: Sequence[bytes | None]) -> Decoded:
     # repr() also tells NaN from NaN's absence, 0.0 from -0.0 and True from 1.
     assert [repr(row) for row in rows(name, decoded)] == [repr(fields) for _, fields in good]
     assert all(bad.detail for bad in decoded.bad)
+    # Fewer columns: the same verdicts, and the same values.
+    for some in (decoded.frame.columns[::3], decoded.frame.columns[1::2]):
+        part = decode(name, values, RESOLVER, only=some)
+        assert part.frame.equals(decoded.frame.select(some))
+        assert part.bad == decoded.bad
+        assert (part.positions is None) == (decoded.positions is None)
     return decoded
 
 
