@@ -1,6 +1,7 @@
 """The limit: a bare consume loop with the worker's own consumer and batch, that looks at every record.
 
-Run as `python -m benchmarks._bare BOOTSTRAP TOPIC GROUP`; it ends on SIGTERM.
+Run as `python -m benchmarks._bare BOOTSTRAP TOPIC GROUP RECORDS`; it ends on SIGTERM. RECORDS is what it asks for at a
+time: the worker's batch, or the pieces in which the worker consumes it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ COMMIT_INTERVAL_S = 0.1
 """Its commits are how its progress is measured, as every contender's is."""
 
 
-def run(bootstrap: str, topic: str, group: str) -> None:
+def run(bootstrap: str, topic: str, group: str, records: int) -> None:
     """Consume until asked to stop, touching the value of every record and its length."""
     stopping = False
 
@@ -36,7 +37,7 @@ def run(bootstrap: str, topic: str, group: str) -> None:
     consumer.subscribe([topic], on_assign=_from_the_start)
     seen, committed_at = 0, time.monotonic()
     while not stopping:
-        for message in consumer.consume(settings.catch_up_records, settings.idle_wait_ms / 1e3):
+        for message in consumer.consume(records, settings.idle_wait_ms / 1e3):
             error = message.error()
             if error is None:
                 seen += len(message.value() or b"")
@@ -60,4 +61,4 @@ def _commit(consumer: Consumer) -> None:
 
 
 if __name__ == "__main__":
-    run(*sys.argv[1:4])
+    run(*sys.argv[1:4], records=int(sys.argv[4]))

@@ -16,6 +16,7 @@ from benchmarks._environments import FAUST, PEERS, QUIX, kafka_streams, python_w
 from benchmarks._kafka import Cluster, Curve, follow
 from benchmarks._processes import Started, running
 from fuseboard_schemas import catalogue
+from fuseboard_streams.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -114,14 +115,20 @@ def measure(source: Input, contender: Contender, repetition: int) -> Measured:
     }
 
 
-def bare(source: Input, processes: int = 1) -> Contender:
-    """The limit: `processes` bare consume loops."""
+BATCH = WorkerSettings().catch_up_records
+"""Records of the worker's batch, which it processes in one transaction."""
+
+
+def bare(source: Input, processes: int = 1, *, records: int = BATCH) -> Contender:
+    """The limit: `processes` bare consume loops that ask for so many records at a time."""
 
     def start(group: str, folder: Path) -> list[Started]:
         command = [sys.executable, "-m", "benchmarks._bare", source.cluster.bootstrap, source.topic, group]
+        command.append(str(records))
         return [Started(f"bare loop {number}", command, folder / f"bare-{number}.log") for number in range(processes)]
 
-    return Contender(_named("bare", processes), start, source.events, lambda group: None)
+    name = "bare" if records == BATCH else f"bare_{records}"
+    return Contender(_named(name, processes), start, source.events, lambda group: None)
 
 
 def _named(name: str, processes: int) -> str:

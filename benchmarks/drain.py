@@ -24,6 +24,7 @@ from benchmarks._harness import Report, Run, Target, emit, interleave, median_of
 from benchmarks._input import PARTITIONS, ending_now, prepare
 from benchmarks._kafka import Cluster, broker
 from benchmarks._worker import worker
+from fuseboard_streams.worker.source import PIECE
 
 TARGETS = {"ratio_to_bare": Target(at_least=0.6), "cpu_s_per_million": Target(at_most=3.0)}
 """The lines of this benchmark."""
@@ -36,10 +37,13 @@ def metrics(runs: list[Run]) -> dict[str, float]:
     """The benchmark's figures: medians over the rounds, ratios within each round."""
     found = {
         "ratio_to_bare": ratio_of(runs, "worker", "bare"),
+        "ratio_to_bare_in_pieces": ratio_of(runs, "worker", f"bare_{PIECE}"),
         "ratio_to_bare_all_cores": ratio_of(runs, f"worker{ALL}", f"bare{ALL}"),
         "events_per_s": median_of(runs, "worker", "events_per_s"),
         "events_per_s_all_cores": median_of(runs, f"worker{ALL}", "events_per_s"),
         "cpu_s_per_million": median_of(runs, "worker", "cpu_s_per_million"),
+        "cpu_s_per_million_bare": median_of(runs, "bare", "cpu_s_per_million"),
+        "cpu_s_per_million_bare_in_pieces": median_of(runs, f"bare_{PIECE}", "cpu_s_per_million"),
         "cpu_s_per_million_all_cores": median_of(runs, f"worker{ALL}", "cpu_s_per_million"),
         "rss_mb": median_of(runs, "worker", "rss_mb"),
     }
@@ -58,13 +62,14 @@ def main(events: int, actors: int, repetitions: int, bootstrap: str | None, as_j
     workload = Workload(events, actors=actors, start_us=ending_now(workload))
     with broker(bootstrap) as address, temporary_folder() as logs:
         source = prepare(Cluster(address), workload, logs)
-        contenders = [bare(source), worker(source)]
+        contenders = [bare(source), bare(source, records=PIECE), worker(source)]
         if CORES > 1:
             contenders += [bare(source, CORES), worker(source, CORES)]
         runs = interleave({each.name: partial(measure, source, each) for each in contenders}, repetitions)
     parameters = {"events": events, "actors": actors, "tools": workload.tools, "partitions": PARTITIONS}
     notes = [
         "bare: the worker's consumer and batch size, touching the value and length of every record, as many processes.",
+        f"bare_{PIECE}: the same, consuming in the pieces in which the worker does: the fastest bare loop there is.",
         "Rates and CPU lie between a group's first and last commit; us_per_event_* is the loop's own clock.",
     ]
     emit(Report("drain", metrics(runs), runs, parameters, TARGETS, notes), as_json=as_json, check=check)
