@@ -180,14 +180,14 @@ class Identities:
 
     def _make_tools(self, calls: ToolCalls, heads: Rows, owner: Rows, names: list[str]) -> Rows:
         made = np.full(len(heads), REJECTED, dtype=np.int64)
-        fitting = slice(self._tools.room)
-        heads, owner, names = heads[fitting], owner[fitting], names[fitting]
+        fitting, numbers = self._fitting(names)
+        heads, owner, names = heads[fitting], owner[fitting], [names[i] for i in fitting]
         if len(heads) == 0:
             return made
         rows = self._tools.add(calls.tool_lo[heads], calls.tool_hi[heads])
         self._tools.touch("key", rows)
         self._tools["actor"][rows] = owner
-        self._tools["tool"][rows] = [self.tool_id(name) for name in names]
+        self._tools["tool"][rows] = numbers
         if self._settings.priors:
             tenants = self._actors["tenant"][owner].tolist()
             self._set_priors(self._tools, rows, list(zip(tenants, names, strict=True)))
@@ -195,6 +195,17 @@ class Identities:
         np.add.at(self._actors["refs"], owner, 1)
         made[fitting] = rows
         return made
+
+    def _fitting(self, names: list[str]) -> tuple[list[int], list[int]]:
+        """Which of these names get a row, in their order, and the names' numbers."""
+        fitting, numbers = [], []
+        for i, name in enumerate(names):
+            if len(fitting) == self._tools.room:
+                break
+            if name in self._tool_ids or len(self.tool_names) < self._settings.max_tool_names:
+                fitting.append(i)
+                numbers.append(self.tool_id(name))
+        return fitting, numbers
 
     def _set_priors(self, table: Table, rows: NDArray[np.int32], names: list[tuple[str, str]]) -> None:
         priors = [self._settings.prior_for(tenant, tool) for tenant, tool in names]

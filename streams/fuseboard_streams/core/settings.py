@@ -43,6 +43,8 @@ class CoreSettings:
     max_actors: int = 4_000_000
     """Keys of each kind in one shard; a new key over the limit is dead-lettered."""
     max_tools: int = 12_000_000
+    max_tool_names: int = 100_000
+    """Different names of tools in one shard, which are never forgotten; likewise."""
     max_clients: int = 4_000_000
     max_traces: int = 1_000_000
     """Traces with counted failures remembered at a time, for each of the two statistics."""

@@ -110,3 +110,15 @@ def test_new_keys_beyond_the_limit_are_refused(cuts: list[int]) -> None:
     assert [r.offset for r in refused] == [i for i in range(20) if (i % 5, i % 2) not in tools]
     assert (shard.keys["actors"], shard.keys["tools"], shard.keys["clients"]) == (3, 4, 2)
     assert (shard.counters.counted, shard.counters.clients_unknown) == (8, 6)
+
+
+@pytest.mark.parametrize("cuts", [[], list(range(1, 12)), [5]])
+def test_new_names_of_tools_beyond_the_limit_are_refused(cuts: list[int]) -> None:
+    """Names are never forgotten, so somebody who makes them up must not fill the memory; known ones go on."""
+    calls = [Call(i, actor=f"a{i % 2}", tool=f"t{i % 4}", seq=i) for i in range(12)]
+    shard = make_shard(CoreSettings(max_tool_names=3))
+    refused: list[Rejected] = []
+    for a, b in zip([0, *cuts], [*cuts, 12], strict=True):
+        refused += rejected(shard, calls[a:b], offset=a)
+    assert [(r.offset, r.reason) for r in refused] == [(i, DeadLetterReason.KEY_LIMIT) for i in (3, 7, 11)]
+    assert shard.counters.counted == 9
