@@ -114,7 +114,7 @@ def _start_worker(connection: Connection, group: str, core: CoreSettings, folder
         *(sys.executable, "-c", _WORKER, "worker", "--config", str(settings)),
         *("--bootstrap", connection.bootstrap, "--prefix", connection.prefix),
         *("--group", group, "--instance-id", f"{group}-1", "--worker-id", "demo-worker"),
-        *("--http-port", "0", "--log-format", "json", "--log-level", "info"),
+        *("--http-port", "0", "--log-format", "json", "--log-level", "debug"),
     ]
     # What is set for the workers of this machine is not meant for this one.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FUSEBOARD_")}

@@ -301,7 +301,8 @@ class Processor:
         at_us = self._clock.wall_us() if part.work.acks else 0
         for ack in part.work.acks:
             self._metrics.acks.inc()
-            self._log.info(
+            # One for every client and transition: too many for a log that people read.
+            self._log.debug(
                 "ack_received",
                 breaker_id=ack.record.breaker_id,
                 epoch=ack.record.epoch,
