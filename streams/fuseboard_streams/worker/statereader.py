@@ -102,7 +102,9 @@ class StateReader:
             return
         consumer.assign([TopicPartition(self.topic, shard, start)])
         while True:
-            messages = consumer.consume(_READ, 0.05)
+            first = consumer.poll(0.05)
+            # `consume` alone would wait for as many as were asked for, at the end of every shard.
+            messages = [] if first is None else [first, *consumer.consume(_READ, 0)]
             if self.cancelled():
                 raise Cancelled
             for message in messages:
