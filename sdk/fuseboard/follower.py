@@ -144,12 +144,12 @@ class Follower:
 
     def _disconnect(self) -> None:
         consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            consumer.close()
         self._partitions = 0
         self._placed = self._listened = frozenset()
         self._reading, self._actors_of = {}, {}
         self._catching_up.clear()
+        if consumer is not None:
+            consumer.close()
 
     def _connect(self) -> None:
         from confluent_kafka import Consumer

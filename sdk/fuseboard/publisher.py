@@ -201,8 +201,9 @@ class Publisher:
     def close(self, timeout: float) -> int:
         """Flush, put what is left into the spool, stop the thread; returns the number of events lost or left behind."""
         left = self.flush(timeout)
-        thread = self._thread
-        self._closing = True
+        with self._lock:
+            self._closing = True
+            thread = self._thread
         self._wake.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=max(1.0, timeout))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from fuseboard_schemas import catalogue
@@ -19,6 +19,7 @@ from fuseboard_schemas.errors import ConfigurationError, UnreachableError
 from fuseboard_schemas.records import BreakerState, DeadLetterReason, StateKind
 from fuseboard_schemas.registry import PackagedResolver
 from fuseboard_streams.embedded import free_ports
+from fuseboard_streams.worker.clients import Clients
 from fuseboard_streams.worker.clock import Clock
 from fuseboard_streams.worker.errors import StateConflictError
 from tests.support.brokers import new_prefix
@@ -220,6 +221,32 @@ def test_time_that_passes_while_the_broker_does_not_answer_is_not_idle_time(
         before = len(advances())
         until(lambda: len(advances()) > before + 8, "advances afterwards")
     assert max(advances()) < 600_000_000
+
+
+def test_a_consumer_that_loses_a_broker_finds_out_anew_where_its_inputs_end(
+    broker: str, topics: Topics, unique_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = topics(broker, unique_prefix)
+    produce(broker, names.tool_calls, calls(200, actors=4))
+    made: list[Clients] = []
+    consumer = Clients.consumer
+
+    def remembered(clients: Clients) -> Consumer:
+        made.append(clients)
+        return consumer(clients)
+
+    monkeypatch.setattr(Clients, "consumer", remembered)
+
+    def advances() -> int:
+        return len([each for each in read(broker, names.state) if each.decoded("StateRecord").advanced_us])
+
+    with WorkerThread(broker, unique_prefix, {"idle_after_s": 0.2, "heartbeat_s": 0.2}) as worker:
+        until(lambda: advances() > 0, "an advance")
+        assert worker.events("inputs_read_again") == []
+        made[0]._consumer_error(KafkaError(KafkaError._TRANSPORT))
+        until(lambda: bool(worker.events("inputs_read_again")), "reading again")
+        before = advances()
+        until(lambda: advances() > before, "advances afterwards")
 
 
 def test_health_readiness_and_metrics(broker: str, topics: Topics, unique_prefix: str) -> None:

@@ -93,8 +93,8 @@ class Statistic:
             least, blamed = min((self.without(tool), tool) for tool in {e.tool for e in self.removable()})
             if least < params.trip / params.explained:
                 tripped = False
-                if self.run >= 32:
-                    self.take_out(blamed)
+            if least < params.warn and self.run >= 32:
+                self.take_out(blamed)
         if tripped:
             self.restart()
             self.frozen = True

@@ -198,7 +198,8 @@ class Identities:
 
     def _fitting(self, names: list[str]) -> tuple[list[int], list[int]]:
         """Which of these names get a row, in their order, and the names' numbers."""
-        fitting, numbers = [], []
+        fitting: list[int] = []
+        numbers: list[int] = []
         for i, name in enumerate(names):
             if len(fitting) == self._tools.room:
                 break

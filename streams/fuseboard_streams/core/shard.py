@@ -124,7 +124,8 @@ class Shard:
     @property
     def keys(self) -> dict[str, int]:
         """How many rows each table holds."""
-        return {table.name: table.size for table in self._state.tables_in_order}
+        tables = {table.name: table.size for table in self._state.tables_in_order}
+        return tables | {"tool_names": len(self._identities.tool_names)}
 
     # --- time
 

@@ -238,9 +238,9 @@ class Statistic:
             return
         part = FailureState(*(getattr(state, name)[asked] for name in _STATE))
         least, tool = least_without_a_tool(self._load_ring(self.table["ring"][rows[asked]]), part, params)
-        explained = least < params.unexplained
-        step.tripped[asked[explained]] = False
-        blamed = explained & long[asked]
+        step.tripped[asked[least < params.unexplained]] = False
+        # Less is asked before evidence is given up: what many tools share evenly must go on growing.
+        blamed = (least < params.warn) & long[asked]
         if blamed.any():
             self._take_out(rows[asked[blamed]], tool[blamed].astype(np.int32))
 

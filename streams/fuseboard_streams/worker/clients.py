@@ -31,6 +31,8 @@ class Clients:
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self.errors = BrokerErrors()
+        self.consumer_errors = 0
+        """How often the group's consumer has lost a broker."""
         self.transactional_id = f"fuseboard-{settings.group}-{secrets.token_hex(8)}"
         """Unique per process start, so that whoever fences it fences nobody else."""
 
@@ -102,9 +104,14 @@ class Clients:
             "auto.offset.reset": "error",
             "enable.partition.eof": True,
         }
+        config["error_cb"] = self._consumer_error
         if self._settings.instance_id:
             config["group.instance.id"] = self._settings.instance_id
         return self._make(Consumer, config)
+
+    def _consumer_error(self, error: KafkaError) -> None:
+        self.errors(error)
+        self.consumer_errors += 1
 
     def reader(self, *, committed: bool) -> Consumer:
         """A consumer outside the group, to read the state log."""

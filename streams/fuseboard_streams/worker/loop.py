@@ -53,6 +53,8 @@ _ALONE_S: Final = 20.0
 """Without an assignment for so long, the worker asks whether its consumer can still find the broker."""
 _DISTRUST_S: Final = 5.0
 """After a turn that took so long, where the inputs end is found out anew."""
+_DOUBT_AGAIN_S: Final = 15.0
+"""While errors go on, so often at most: an idle shard needs some seconds at its end before the clock counts."""
 _STUCK_S: Final = 120.0
 """A loop that has not turned for so long, and is not waiting for the broker, should be restarted."""
 
@@ -116,6 +118,7 @@ class Worker:
         self._lagging = False
         self._stalled: str | None = None
         self._retry_at = 0.0
+        self._errors_seen, self._doubt_at = 0, 0.0
         self._ask_at = clock.monotonic() + _ALONE_S
         self._next: Future[Batch] | None = None
         self._decoders = ThreadPoolExecutor(1, thread_name_prefix="decode")
@@ -208,9 +211,7 @@ class Worker:
         with _rare_collections():
             while not self._shutdown.requested:
                 before, self._turned = self._turned, self._clock.monotonic()
-                if assignment.owned and self._turned - before > _DISTRUST_S:
-                    # An input that was at its end then may have gone on: stream time must not pass what waits there.
-                    assignment.reposition()
+                self._doubt_ends(assignment, slow=self._turned - before > _DISTRUST_S)
                 self._turn(assignment)
                 if self._settings.until_end and self._finished(assignment):
                     self._log.info("end_reached", shards=sorted(assignment.owned))
@@ -243,6 +244,20 @@ class Worker:
             self._start_over(assignment, aborted)
         self._trimming.run(assignment.owned.values(), self._turned)
         self._describe(assignment)
+
+    def _doubt_ends(self, assignment: Assignment, *, slow: bool) -> None:
+        """Find out anew where the inputs end, after a turn that took long or an error of the consumer.
+
+        An input that was at its end may have gone on unseen, and stream time must not pass what waits there.
+        """
+        errors = self._clients.consumer_errors
+        lost = errors != self._errors_seen and self._turned >= self._doubt_at
+        if not slow and not lost:
+            return
+        self._errors_seen, self._doubt_at = errors, self._turned + _DOUBT_AGAIN_S
+        if any(each.at_end() for each in assignment.owned.values()):
+            self._log.info("inputs_read_again", slow_turn=slow)
+            assignment.reposition()
 
     def _expect_company(self, assignment: Assignment) -> None:
         """Stop a worker whose consumer alone cannot find the broker: it would wait for an assignment for ever."""

@@ -62,7 +62,7 @@ def check_topics(
 def _differing_settings(admin: Admin, names: TopicNames) -> list[tuple[str, str]]:
     try:
         changes = differences(names, observe(admin, names))
-    except FuseboardError:
+    except (FuseboardError, TimeoutError):
         # A worker need not be allowed to look at settings; `fuseboard doctor` tells whoever is.
         return []
     return [(each.topic, each.detail) for each in changes if each.kind is ChangeKind.CONFIG]

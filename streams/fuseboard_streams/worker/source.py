@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from numpy.typing import NDArray
 
 from fuseboard_schemas.columnar import Values
-from fuseboard_streams.worker.clients import is_hopeless
+from fuseboard_streams.worker.clients import is_fatal, is_hopeless
 from fuseboard_streams.worker.errors import StateConflictError, WorkerError
 
 if TYPE_CHECKING:
@@ -67,12 +67,16 @@ class Arrived:
         if len(pieces) == 1:
             return pieces[0]
         partition = np.concatenate([each.partition for each in pieces])
+        offset = np.concatenate([each.offset for each in pieces])
+        same = partition[1:] == partition[:-1]
+        if (np.diff(offset)[same] <= 0).any():
+            raise _out_of_order(int(partition[1:][same][0]), int(offset[0]))
         return cls(
             topic=pieces[0].topic,
             keys=list(chain.from_iterable(each.keys for each in pieces)),
             values=Values.joined([each.values for each in pieces]),
             partition=partition,
-            offset=np.concatenate([each.offset for each in pieces]),
+            offset=offset,
             arrival=np.concatenate([each.arrival for each in pieces]),
             runs=runs_of(partition),
         )
@@ -186,7 +190,7 @@ class Source:
                 "they were processed, or the topic was created anew. Restore them from a copy, or start with a new "
                 "--prefix and --group; then raise retention.ms."
             )
-        if error.fatal() or is_hopeless(error):
+        if is_fatal(error) or is_hopeless(error):
             if is_hopeless(error):
                 raise self._clients.explain(KafkaException(error), "while consuming")
             raise WorkerError(
@@ -255,8 +259,12 @@ def offsets_of(messages: Sequence[Message], runs: Sequence[tuple[int, int, int]]
             continue
         offsets[begin:end] = np.fromiter(map(Message.offset, messages[begin:end]), np.int64, end - begin)
         if not (np.diff(offsets[begin:end]) > 0).all():
-            raise WorkerError(
-                f"The consumer delivered partition {partition} out of order near offset {first}. Kafka's protocol "
-                "forbids this; restart the worker, and report it with the broker's version if it happens again."
-            )
+            raise _out_of_order(partition, first)
     return offsets
+
+
+def _out_of_order(partition: int, offset: int) -> WorkerError:
+    return WorkerError(
+        f"The consumer delivered partition {partition} out of order near offset {offset}. Kafka's protocol forbids "
+        "this; restart the worker, and report it with the broker's version if it happens again."
+    )

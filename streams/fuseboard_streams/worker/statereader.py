@@ -23,6 +23,8 @@ PARTITIONS_HEADER: Final = "partitions"
 _FIRST_WINDOW: Final = 32
 _WIDER: Final = 16
 _READ: Final = 1_000
+_ALONE_S: Final = 15.0
+"""Without any answer for so long, the reader asks whether it can still find the broker."""
 
 
 class Stored(NamedTuple):
@@ -101,8 +103,14 @@ class StateReader:
         if start >= end:
             return
         consumer.assign([TopicPartition(self.topic, shard, start)])
+        heard = time.monotonic()
         while True:
             first = consumer.poll(0.05)
+            if first is not None:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > _ALONE_S:
+                heard = time.monotonic()
+                self._expect_company(consumer, shard)
             # `consume` alone would wait for as many as were asked for, at the end of every shard.
             messages = [] if first is None else [first, *consumer.consume(_READ, 0)]
             if self.cancelled():
@@ -117,6 +125,14 @@ class StateReader:
                     continue
                 if offset + (error is None) >= end:
                     return
+
+    def _expect_company(self, consumer: Consumer, shard: int) -> None:
+        if self._clients.stranded(consumer):
+            raise WorkerError(
+                f"{self.topic} [{shard}]: the client that restores this shard finds no broker, although other clients "
+                "reach it; that happens when the only broker of a cluster restarts. Start the worker again, or let its "
+                "supervisor do so; nothing is lost or counted twice."
+            )
 
     def _decode(self, shard: int, message: Message) -> Stored:
         offset = message.offset() or 0

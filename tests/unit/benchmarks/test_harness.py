@@ -109,7 +109,7 @@ def test_leaving_the_block_ends_the_process_and_its_children(tmp_path: Path) -> 
         child = int(started.tail())
     assert started.ended() is not None
     state = Path(f"/proc/{child}/stat")
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, ProcessLookupError):
         # It was sent SIGKILL; when it is gone is the system's affair, and this test's time limit.
         while state.read_text().split()[2] != "Z":
             time.sleep(0.01)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuseboard_streams.worker.errors import WorkerError
-from fuseboard_streams.worker.source import offsets_of, runs_of
+from fuseboard_streams.worker.source import Arrived, arrived, offsets_of, runs_of
 
 
 def messages(offsets: list[tuple[int, int]]) -> list[Message]:
@@ -40,6 +40,17 @@ def test_runs_and_offsets_are_those_of_the_messages(runs: list[tuple[int, list[i
     assert offsets.tolist() == [offset for _, offset in expected]
     assert [each for p, begin, end in found for each in [p] * (end - begin)] == partition.tolist()
     assert all(a[0] != b[0] for a, b in itertools.pairwise(found))
+
+
+def test_pieces_are_joined_in_their_order() -> None:
+    pieces = [arrived("t", messages(each)) for each in ([(0, 1), (0, 2), (1, 7)], [(1, 8), (0, 3)])]
+    joined = Arrived.joined(pieces)
+    assert joined.runs == [(0, 0, 2), (1, 2, 4), (0, 4, 5)]
+    assert joined.offset.tolist() == [1, 2, 7, 8, 3]
+    assert joined.values.unpacked() == [None] * 5
+    assert joined.keys == [None] * 5
+    with pytest.raises(WorkerError, match="out of order"):
+        Arrived.joined([arrived("t", messages([(0, 5)])), arrived("t", messages([(0, 5)]))])
 
 
 def test_messages_out_of_order_are_refused() -> None:
