@@ -50,6 +50,8 @@ class _Facts:
     starts: dict[tuple[str, int], int]
     input_ends: dict[tuple[str, int], int]
     committed: dict[tuple[str, int], int | None]
+    last: dict[int, Stored]
+    """The last record of each shard's state log, where it lies near the end."""
 
 
 class Restorer:
@@ -104,7 +106,11 @@ class Restorer:
             starts = self._offsets.starts([*inputs, *state])
             writers = _Writers(self._reader, {shard: starts[self._state, shard] for shard in shards})
             ends = self.fencing.settle(shards, writers.of, lambda s: settle_wait(s, takeover.cancelled))
-            facts = _Facts(ends, starts, self._offsets.stable_ends(inputs), self._offsets.committed(inputs))
+            positions = self._offsets.stable_ends(inputs), self._offsets.committed(inputs)
+            unknown = [each for each in shards if not _unchanged(takeover.kept.get(each), ends[each])]
+            # All at once: turning to a shard's log takes longer than reading what is at its end.
+            last = self._reader.last_ones({each: (starts[self._state, each], ends[each]) for each in unknown})
+            facts = _Facts(ends, starts, *positions, last)
             for shard in shards:
                 owned = self._one(shard, takeover.kept.get(shard), facts)
                 stop_at = {topic: facts.input_ends[self._prefix + topic, shard] for topic in self._inputs}
@@ -113,10 +119,7 @@ class Restorer:
             self._reader.close()
 
     def _one(self, number: int, kept: OwnedShard | None, facts: _Facts) -> OwnedShard:
-        end = facts.state_ends[number]
-        # Between the last record and the end there is at most the marker of its transaction: whoever takes a shard
-        # over waits for the marker, so a record of somebody else's lies further on.
-        if kept is not None and kept.left_at is not None and end <= kept.left_at + 2:
+        if kept is not None and _unchanged(kept, facts.state_ends[number]):
             self._check_positions(number, kept.next, facts)
             self._log.info("shard_kept", shard=number)
             return kept
@@ -138,7 +141,7 @@ class Restorer:
         start, end = facts.starts[self._state, number], facts.state_ends[number]
         earliest = {topic: facts.starts[self._prefix + topic, number] for topic in self._inputs}
         owned = OwnedShard(number, self._make_shard(number), earliest, restore_from=end, announced=end)
-        last = self._reader.last(number, start, end)
+        last = facts.last.get(number) or self._reader.last(number, start, end)
         if last is None:
             return owned
         self._check_writer(number, last)
@@ -212,6 +215,15 @@ class Restorer:
             raise self._clients.explain(exception, "while taking over a shard") from exception
         self._log.warning("takeover_retry", error=error.str())
         settle_wait(0.2, self._reader.cancelled)
+
+
+def _unchanged(kept: OwnedShard | None, end: int) -> bool:
+    """Whether a shard's state log still ends where it did when it was taken away.
+
+    Between the last record and the end there is at most the marker of its transaction: whoever takes a shard over waits
+    for the marker, so a record of somebody else's lies further on.
+    """
+    return kept is not None and kept.left_at is not None and end <= kept.left_at + 2
 
 
 class _Writers:

@@ -11,7 +11,7 @@ from fuseboard_schemas.codec import DecodeError, Decoder
 from fuseboard_streams.worker.errors import WorkerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from confluent_kafka import Consumer, Message
 
@@ -67,8 +67,22 @@ class StateReader:
         """
         if self._consumer is None:
             self._consumer = self._clients.reader(committed=True)
-        for message in self._messages(self._consumer, shard, start, end):
+        for message in self._messages(self._consumer, {shard: (start, end)}):
             yield self._decode(shard, message)
+
+    def last_ones(self, spans: Mapping[int, tuple[int, int]]) -> dict[int, Stored]:
+        """The last committed records of several shards, in one go, of those that have one near their ends.
+
+        Args:
+            spans: Between which offsets, by shard.
+        """
+        if self._consumer is None:
+            self._consumer = self._clients.reader(committed=True)
+        windows = {shard: (max(start, end - _FIRST_WINDOW), end) for shard, (start, end) in spans.items()}
+        found: dict[int, Message] = {}
+        for message in self._messages(self._consumer, windows):
+            found[message.partition() or 0] = message
+        return {shard: self._decode(shard, message) for shard, message in found.items()}
 
     def last(self, shard: int, start: int, end: int) -> Stored | None:
         """The last committed record between two offsets, found by reading ever larger windows before the end."""
@@ -89,7 +103,9 @@ class StateReader:
             return set()
         consumer = self._clients.reader(committed=False)
         try:
-            return {self._decode(shard, each).record.writer for each in self._messages(consumer, shard, stable, end)}
+            return {
+                self._decode(shard, each).record.writer for each in self._messages(consumer, {shard: (stable, end)})
+            }
         finally:
             consumer.close()
 
@@ -99,38 +115,38 @@ class StateReader:
         if consumer is not None:
             consumer.close()
 
-    def _messages(self, consumer: Consumer, shard: int, start: int, end: int) -> Iterator[Message]:
-        if start >= end:
-            return
-        consumer.assign([TopicPartition(self.topic, shard, start)])
+    def _messages(self, consumer: Consumer, spans: Mapping[int, tuple[int, int]]) -> Iterator[Message]:
+        """What lies in each shard between two offsets, until all of it has been read."""
+        left = {shard: end for shard, (start, end) in spans.items() if start < end}
+        consumer.assign([TopicPartition(self.topic, shard, spans[shard][0]) for shard in left])
         heard = time.monotonic()
-        while True:
+        while left:
             first = consumer.poll(0.05)
             if first is not None:
                 heard = time.monotonic()
             elif time.monotonic() - heard > _ALONE_S:
                 heard = time.monotonic()
-                self._expect_company(consumer, shard)
+                self._expect_company(consumer)
             # `consume` alone would wait for as many as were asked for, at the end of every shard.
             messages = [] if first is None else [first, *consumer.consume(_READ, 0)]
             if self.cancelled():
                 raise Cancelled
             for message in messages:
-                error, offset = message.error(), message.offset() or 0
-                # The records up to the end may be markers, which are not delivered: then the end itself is reported.
-                if error is None and offset < end:
-                    yield message
-                elif error is not None and error.code() != KafkaError._PARTITION_EOF:
+                error, offset, shard = message.error(), message.offset() or 0, message.partition() or 0
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:
                     self._retry(KafkaException(error))
-                    continue
-                if offset + (error is None) >= end:
-                    return
+                elif shard in left:
+                    if error is None and offset < left[shard]:
+                        yield message
+                    # The records up to the end may be markers, which are not delivered: then the end itself is told.
+                    if offset + (error is None) >= left[shard]:
+                        del left[shard]
 
-    def _expect_company(self, consumer: Consumer, shard: int) -> None:
+    def _expect_company(self, consumer: Consumer) -> None:
         if self._clients.stranded(consumer):
             raise WorkerError(
-                f"{self.topic} [{shard}]: the client that restores this shard finds no broker, although other clients "
-                "reach it; that happens when the only broker of a cluster restarts. Start the worker again, or let its "
+                f"The client that restores shards from {self.topic} finds no broker, although other clients reach it; "
+                "that happens when the only broker of a cluster restarts. Start the worker again, or let its "
                 "supervisor do so; nothing is lost or counted twice."
             )
 
