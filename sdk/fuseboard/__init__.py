@@ -11,8 +11,6 @@ with fuse.session():
     refund("42")
 """
 
-import logging
-
 from fuseboard.calls import Call, current_call
 from fuseboard.client import Fuseboard
 from fuseboard.errors import ConfigurationError, FuseboardError, ToolBlocked
@@ -53,6 +51,3 @@ __all__ = [
     "ToolBlocked",
     "current_call",
 ]
-
-# A library logs, but where to is the application's business.
-logging.getLogger("fuseboard").addHandler(logging.NullHandler())

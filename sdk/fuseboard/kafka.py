@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from fuseboard.transport import Message
 
 log = logging.getLogger("fuseboard.kafka")
+
+_COMPLAIN_EVERY_S = 60.0
 
 _REFUSED = frozenset(
     {
@@ -37,6 +40,25 @@ _REFUSED = frozenset(
 """Errors about one message that sending it again cannot mend."""
 
 
+class Complaints:
+    """Logs what a client complains about: each kind at most once a minute, for an outage repeats itself.
+
+    Args:
+        bootstrap: Where Kafka should be.
+    """
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._again: dict[int, float] = {}
+
+    def __call__(self, error: KafkaError) -> None:
+        """Called by librdkafka, on the thread that polls."""
+        now, code = time.monotonic(), int(error.code())
+        if now >= self._again.get(code, 0.0):
+            self._again[code] = now + _COMPLAIN_EVERY_S
+            log.warning("Kafka at %s: %s. Trying on; agents are not held up.", self._bootstrap, error.str())
+
+
 def producer_settings(settings: Settings) -> dict[str, Any]:
     """Librdkafka settings of the producer; those that the guarantees rest on cannot be overridden."""
     return {
@@ -47,6 +69,8 @@ def producer_settings(settings: Settings) -> dict[str, Any]:
         "socket.keepalive.enable": True,
         # Topics are made by people, with the right number of partitions; a producer must not make one by accident.
         "allow.auto.create.topics": False,
+        # Its own log repeats every failed attempt to connect; `error_cb` says the same.
+        "log_level": 2,
         **settings.kafka,
         "enable.idempotence": True,
         "partitioner": "murmur2",
@@ -56,6 +80,7 @@ def producer_settings(settings: Settings) -> dict[str, Any]:
         "queue.buffering.max.messages": 2 * settings.memory_events + 1000,
         "queue.buffering.max.kbytes": min(2_097_151, 2 * settings.memory_bytes // 1024 + 16_384),
         "logger": log,
+        "error_cb": Complaints(settings.bootstrap),
     }
 
 
@@ -66,6 +91,8 @@ def consumer_settings(settings: Settings, client_id: int) -> dict[str, Any]:
         "client.id": "fuseboard-sdk",
         "reconnect.backoff.max.ms": 2000,
         "socket.keepalive.enable": True,
+        # Its own log repeats every failed attempt to connect; `error_cb` says the same.
+        "log_level": 2,
         **settings.kafka,
         # Partitions are assigned by hand: the group is never joined and nothing is committed to it.
         "group.id": f"fuseboard-sdk-{client_id & 0xFFFF_FFFF_FFFF_FFFF:016x}",
@@ -75,6 +102,7 @@ def consumer_settings(settings: Settings, client_id: int) -> dict[str, Any]:
         "isolation.level": "read_committed",
         "auto.offset.reset": "earliest",
         "logger": log,
+        "error_cb": Complaints(settings.bootstrap),
     }
 
 

@@ -45,7 +45,8 @@ def command(group: str, listen_s: float, as_json: bool, connection: Connection) 
     checks = doctor.examine(settings, connection.prefix, group=group, registry=connection.registry, listen_s=listen_s)
     code = doctor.exit_code(checks)
     if as_json:
-        shown = {"ok": code == 0, "checks": [dataclasses.asdict(check) for check in checks]}
+        rows = [{**dataclasses.asdict(check), "exit_code": 0 if check.ok else check.exit_code} for check in checks]
+        shown = {"ok": code == 0, "checks": rows}
         click.echo(json.dumps(shown, ensure_ascii=False))
     else:
         click.echo("\n".join(checks_lines(checks, paint(), terminal_columns())))

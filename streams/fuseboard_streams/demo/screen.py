@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import shlex
+import shutil
+import sys
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
@@ -161,9 +165,10 @@ class Screen:
                 (f"fuseboard breakers show {shlex.quote(story.breaker)} {where}", "what became of it"),
                 (f"fuseboard doctor {where}", "is all well?"),
             )
+        shown = [*_activation(), *rows]
         self._heading(heading)
-        longest = max(len(command) for command, _ in rows) if servers is None else 0
-        for command, meaning in rows:
+        longest = max(len(command) for command, _ in shown) if servers is None else 0
+        for command, meaning in shown:
             # One line each, however long, so that it can be copied.
             self._print(Text(f"  {command:<{longest}}", "cyan") + Text(f"  # {meaning}", "dim"))
         self._console.print()
@@ -187,3 +192,11 @@ def failing(story: Story) -> str:
         problems.append("the tool did not come back in time")
     problems += [f"{each.breaker_id} tripped without a cause" for each in story.strangers]
     return "; ".join(problems) or "nothing"
+
+
+def _activation() -> list[tuple[str, str]]:
+    """How to make the commands known to the shell, where it would not find them."""
+    activate = Path(sys.executable).with_name("activate")
+    if shutil.which("fuseboard") is not None or not activate.exists():
+        return []
+    return [(f". {os.path.relpath(activate)}", "first, or the shell finds nothing")]

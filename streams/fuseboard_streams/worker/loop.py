@@ -138,7 +138,7 @@ class Worker:
         Shard(0, partitions, settings.core, seeds)
         inputs = {names.prefix + each: each for each in INPUTS}
         self._decoding = Decoding(resolver, seeds)
-        self._transactions = Transactions(clients, fault, self._shutdown.out_of_patience)
+        self._transactions = Transactions(clients, fault, self._shutdown.out_of_patience, self._tell_waiting)
         self._source = Source(clients.consumer(), clients, inputs)
         self._restorer = Restorer(
             clients,
@@ -193,6 +193,9 @@ class Worker:
             http=self._status.address if self._status else None,
             pid=os.getpid(),
         )
+
+    def _tell_waiting(self, doing: str, seconds: float) -> None:
+        self._log.warning("waiting_for_broker", doing=doing, seconds=round(seconds, 1))
 
     def _warn_of_topic_setting(self, topic: str, detail: str) -> None:
         self._log.warning(

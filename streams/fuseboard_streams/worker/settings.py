@@ -6,14 +6,17 @@ import os
 import secrets
 import socket
 import tomllib
+from dataclasses import fields
 from functools import reduce
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from fuseboard_detectors.failure import FailureParams
 from fuseboard_schemas.errors import ConfigurationError
 from fuseboard_schemas.topics import PREFIX
+from fuseboard_streams.core.breaker_params import BreakerParams
 from fuseboard_streams.core.settings import CoreSettings
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ _FORCED: Final = {
 }
 """Client settings that exactly-once depends on, and the option that sets one, if there is one."""
 _ENV_PREFIX: Final = "FUSEBOARD_"
+_CORE_TABLES: Final = {"failure": FailureParams, "breaker": BreakerParams}
 
 
 def _client_settings(value: Any) -> Any:  # noqa: ANN401 - whatever a file or the environment holds
@@ -161,6 +165,8 @@ def load_settings(
         below = _file_settings(content or {})
         merged = _merge(below, environment.model_dump(include=environment.model_fields_set, exclude={"core"}))
         layers = (below, EnvSettingsSource(WorkerSettings)(), given)
+        for layer in layers:
+            _expect_known(layer.get("core", {}), CoreSettings, "core")
         merged["core"] = reduce(_overlaid, (layer["core"] for layer in layers if "core" in layer), {})
         return WorkerSettings(**merged)
     except ValidationError as error:
@@ -201,6 +207,22 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
         else:
             merged[key] = value
     return merged
+
+
+def _expect_known(table: Any, settings: type, where: str) -> None:  # noqa: ANN401 - whatever a file holds
+    """Refuse a misspelt name: a threshold that was set without effect would be found out at the worst moment."""
+    if not isinstance(table, dict):
+        return
+    known = {each.name: each for each in fields(settings)}
+    for name, value in table.items():
+        if name not in known:
+            raise ConfigurationError(
+                f"[{where}]: there is no setting {name!r}; known are: {', '.join(sorted(known))}. Correct the name, in "
+                f"the settings file or as {_ENV_PREFIX}{where.replace('.', '__').upper()}__{str(name).upper()}."
+            )
+        inner = _CORE_TABLES.get(name) if where == "core" else None
+        if inner is not None:
+            _expect_known(value, inner, f"{where}.{name}")
 
 
 def _overlaid(below: Any, above: Any) -> Any:  # noqa: ANN401 - tables of any depth, checked afterwards

@@ -73,6 +73,8 @@ def no_fault(step: str) -> None:
     """The fault point of a worker outside tests."""
 
 
+TELL_S = 5.0
+"""So often it is told that the broker is waited for."""
 STRANDED_S = 15.0
 """A producer without an answer for so long stops the worker, if it finds no broker and a new client does ..."""
 UNANSWERED_S = 60.0
@@ -86,13 +88,22 @@ class Transactions:
         clients: Makes the producer.
         fault: Called after each step.
         give_up: Asked while an outcome is awaited; true ends the waiting with an error.
+        tell: Told now and then what is being waited for, and for how many seconds so far.
     """
 
-    def __init__(self, clients: Clients, fault: FaultPoint = no_fault, give_up: Callable[[], bool] = bool) -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        fault: FaultPoint = no_fault,
+        give_up: Callable[[], bool] = bool,
+        tell: Callable[[str, float], None] = lambda doing, seconds: None,
+    ) -> None:
         self._clients = clients
         self._producer: Producer = clients.producer()
         self._fault = fault
         self._give_up = give_up
+        self._tell = tell
+        self._tell_at = 0.0
         self._ask_at = 0.0
         self.waiting_since: float | None = None
         """Monotonic time since which the broker has not answered; None when it does."""
@@ -211,6 +222,10 @@ class Transactions:
 
     def _still_waiting(self, started: float, doing: str) -> None:
         self.waiting_since = started
+        now = time.monotonic()
+        if now - started > TELL_S and now >= self._tell_at:
+            self._tell_at = now + TELL_S
+            self._tell(doing, now - started)
         self._raise_stranded(started, doing)
         if self._give_up():
             raise WorkerError(

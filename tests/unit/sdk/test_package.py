@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 import subprocess
 import sys
@@ -31,8 +30,11 @@ def test_importing_is_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_library_is_silent_by_default() -> None:
-    assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("fuseboard").handlers)
+def test_a_warning_is_seen_where_nobody_has_set_up_logging() -> None:
+    """An agent that nothing guards must not look like one that is guarded."""
+    program = "import fuseboard, logging; logging.getLogger('fuseboard.follower').warning('nobody is there')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "nobody is there"
 
 
 def test_a_refusal_can_be_pickled_to_another_process() -> None:

@@ -47,6 +47,25 @@ def test_detection_is_set_in_the_file() -> None:
     assert settings.core.breaker.probes == 4
 
 
+@pytest.mark.parametrize(
+    ("core", "said"),
+    [
+        ({"failure": {"tripp": 5}}, r"\[core.failure\]: there is no setting 'tripp'"),
+        ({"breaker": {"probe": 5}}, r"FUSEBOARD_CORE__BREAKER__PROBE"),
+        ({"failures": {}}, r"\[core\]: there is no setting 'failures'"),
+    ],
+)
+def test_a_misspelt_threshold_is_refused(core: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        load_settings({"core": core})
+
+
+def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSEBOARD_CORE__FAILURE__TRIPP", "5")
+    with pytest.raises(ConfigurationError, match="no setting 'tripp'"):
+        load_settings()
+
+
 def test_one_number_from_the_environment_leaves_the_rest_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUSEBOARD_CORE__FAILURE__TRIP", "1e7")
     file = {"core": {"failure": {"trip": 1e8, "cap": 2}, "breaker": {"probes": 4}}}
