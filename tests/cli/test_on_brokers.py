@@ -1,5 +1,6 @@
 """The commands against running brokers."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from fuseboard_schemas.codec import Encoder
 from fuseboard_schemas.records import BreakerState
@@ -354,6 +356,26 @@ class TestDoctor:
         found = json.loads(result.stdout)
         assert found["ok"] is False
         assert [c["name"] for c in found["checks"] if not c["ok"]] == ["heartbeats"]
+
+
+class TestTapOfDecisions:
+    """The last N records of a topic that transactions write, whose markers take offsets too."""
+
+    @pytest.mark.parametrize("count", [1, 3, 50])
+    def test_the_last_records(self, board: Board, broker: str, count: int) -> None:
+        producer = Producer({"bootstrap.servers": broker, "transactional.id": board.prefix, "log_level": 0})
+        producer.init_transactions(30)
+        encoder = Encoder("BreakerCommand")
+        for epoch in range(1, 31):
+            producer.begin_transaction()
+            command = dataclasses.replace(samples.command(), epoch=epoch)
+            producer.produce(board.prefix + "breaker-commands", encoder.encode(command), b"key", 1)
+            producer.commit_transaction(30)
+        options = ("--from", f"-{count}", "--until-end", "--json")
+        result = run("tap", "breaker-commands", *options, *board.options)
+        assert result.exit_code == 0, result.output
+        epochs = [line["epoch"] for line in lines_of(result.stdout)]
+        assert epochs == list(range(1, 31))[-count:]
 
 
 class TestInterrupted:

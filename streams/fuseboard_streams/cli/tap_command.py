@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import sys
 from dataclasses import dataclass
@@ -102,6 +103,8 @@ def _tap(
 
     name = connection.prefix + topic.name
     offsets = _offsets(reader, name, start, partition)
+    if start.kind == "last" and not topic.is_input:
+        offsets = _newest(reader, name, start.value, offsets)
     decoder = TopicDecoder(topic.record, reader.resolver)
     left = {(name, number) for number in offsets}
     if sys.stderr.isatty() and not until_end:
@@ -139,6 +142,27 @@ def _offsets(reader: Reader, topic: str, start: Start, partition: int | None) ->
     if start.kind == "time":
         return reader.offsets_at(topic, wanted, start.value)
     return {number: start.offset(reader.watermarks(topic, number)) for number in wanted}
+
+
+def _newest(reader: Reader, topic: str, count: int, offsets: dict[int, int]) -> dict[int, int]:
+    """Return the offset of the last record but so many, for each partition of a topic that transactions write.
+
+    Their markers have offsets of their own, so that one cannot simply count back from the end.
+    """
+    found = {}
+    window = 4 * count + 8
+    left = {number: reader.watermarks(topic, number) for number in offsets}
+    while left:
+        starts = {number: max(each.low, each.high - window) for number, each in left.items()}
+        newest = {number: collections.deque[int](maxlen=count) for number in left}
+        for message in reader.to_end(topic, starts):
+            newest[message.partition() or 0].append(message.offset() or 0)
+        for number, each in list(left.items()):
+            if len(newest[number]) == count or starts[number] == each.low:
+                found[number] = newest[number][0] if newest[number] else each.high
+                del left[number]
+        window *= 8
+    return found
 
 
 def message_lines(message: Message, record_name: str, decoded: Any, view: View) -> list[str] | None:  # noqa: ANN401
