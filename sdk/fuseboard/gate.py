@@ -108,6 +108,7 @@ class Wait:
     blocked: ToolBlocked
 
 
+_NEVER_PROBED = "irreversible calls are never probes, so it stays shut until a person acts on it"
 FREE = Admission()
 _WARN = Admission(warn=True)
 _UNSURE = Admission()
@@ -194,14 +195,17 @@ class Gate:
 
     def _blocked(self, slot: Slot, breaker: Breaker) -> ToolBlocked:
         command = breaker.command
+        reason = command.reason.rstrip(". ") or "a breaker is open"
+        # Nobody probes such a tool: a time at which to try again would be a promise that nobody keeps.
+        for_ever = slot.effect is Effect.IRREVERSIBLE and command.scope is Scope.ACTOR_TOOL
         return ToolBlocked(
             slot.tool,
-            command.reason.rstrip(". ") or "a breaker is open",
+            f"{reason}; {_NEVER_PROBED}" if for_ever else reason,
             action=command.action,
             scope=command.scope,
             breaker_id=command.breaker_id,
             epoch=command.epoch,
-            retry_after=self._retry_after(breaker),
+            retry_after=None if for_ever else self._retry_after(breaker),
             runbook=command.runbook,
         )
 

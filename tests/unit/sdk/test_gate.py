@@ -357,3 +357,12 @@ def test_a_disabled_client_admits_and_publishes_nothing() -> None:
     assert passes(tool)
     assert there.fuse.flush(0) == 0
     assert there.broker.connections == 0
+
+
+def test_no_time_is_promised_for_a_tool_that_nobody_probes() -> None:
+    there = world()
+    tool = guarded(there, IRREVERSIBLE)
+    there.command(command(state=BreakerState.OPEN, action=Action.DISABLE_TOOL, retry_at=NOW_US + 10_000_000))
+    blocked = refusal(tool)
+    assert blocked.retry_after is None
+    assert "until a person acts" in str(blocked)
