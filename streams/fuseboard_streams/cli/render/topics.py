@@ -23,12 +23,14 @@ def changes_lines(changes: Sequence[Change], *, applied: bool, where: str, paint
     """
     if not changes:
         return [paint(f"All topics on {where} are as declared.", "green")]
-    lines = []
+    lines, advised = [], set[str]()
     for change in changes:
         mark = paint("✓", "green") if change.done else paint("+", "yellow") if not change.todo else paint("!", "red")
         detail = "created" if change.done and change.kind == "create" else printable(change.detail)
         lines.append(f"{mark} {paint(printable(change.topic), 'bold')}  {detail}")
-        if change.todo and not change.done:
+        # The advice is about the cluster as a whole: what is said of one topic holds for the others.
+        if change.todo and not change.done and change.kind not in advised:
+            advised.add(change.kind)
             lines.append(f"    {printable(change.todo)}")
     done = sum(change.done for change in changes)
     left = len(changes) - done
@@ -36,5 +38,7 @@ def changes_lines(changes: Sequence[Change], *, applied: bool, where: str, paint
         text = f"{plural(done, 'change')} made"
         text += f", {left} left to you" if left else f"; all topics on {where} are as declared."
     else:
-        text = f"{plural(left, 'difference')}. `fuseboard topics apply` creates what is missing."
+        text = f"{plural(left, 'difference')}."
+        if any(not change.todo for change in changes):
+            text += " `fuseboard topics apply` creates what is missing."
     return [*lines, "", paint(text, "green" if applied and not left else "yellow")]
