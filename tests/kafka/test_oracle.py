@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.brokers import KafkaServer, missing, new_kafka
-from tests.support.maven import Unavailable
+from tests.support.brokers import KafkaServer, new_kafka, started
 from tests.support.oracle_input import Row
 from tests.support.oracle_kills import Plan, Result, oracle
 from tests.support.oracle_outputs import Outputs, compare
@@ -29,15 +28,8 @@ REASONS = {
 @pytest.fixture
 def quick_kafka() -> Iterator[KafkaServer]:
     """An Apache Kafka of this test's own that allows short sessions."""
-    server = new_kafka(group__min__session__timeout__ms="1000")
-    try:
-        server.start()
-    except Unavailable as reason:
-        missing("Apache Kafka", reason)
-    try:
+    with started(new_kafka(group__min__session__timeout__ms="1000")) as server:
         yield server
-    finally:
-        server.stop()
 
 
 def assert_same(result: Result) -> None:

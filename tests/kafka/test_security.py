@@ -10,9 +10,8 @@ import pytest
 
 from fuseboard import Fuseboard
 from tests.cli.support import run
-from tests.support.brokers import missing
+from tests.support.brokers import started
 from tests.support.kafka_server import ApacheKafka
-from tests.support.maven import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,15 +25,8 @@ USER, PASSWORD, WRONG = "fuseboard", "correct-horse", "battery-staple"
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[ApacheKafka]:
     """An Apache Kafka whose second listener wants TLS and a password."""
-    server = ApacheKafka(users={USER: PASSWORD})
-    try:
-        server.start()
-    except Unavailable as reason:
-        missing("Apache Kafka", reason)
-    try:
+    with started(ApacheKafka(users={USER: PASSWORD})) as server:
         yield server
-    finally:
-        server.stop()
 
 
 def credentials(server: ApacheKafka, password: str) -> dict[str, str]:

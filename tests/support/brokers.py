@@ -10,7 +10,8 @@ import itertools
 import os
 import re
 import secrets
-from typing import TYPE_CHECKING, NoReturn, Protocol, cast
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar, cast
 
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -56,6 +57,9 @@ class KafkaServer(Protocol):
         """Thaw it."""
 
 
+S = TypeVar("S", bound=KafkaServer)
+
+
 def missing(what: str, reason: object) -> NoReturn:
     """Skip the test for want of a server, or fail it in CI."""
     message = f"{what} is not available: {reason}"
@@ -76,28 +80,9 @@ def new_kafka(**properties: str) -> KafkaServer:
     return ApacheKafka(properties=settings)
 
 
-@pytest.fixture(scope="session")
-def apache_kafka() -> Iterator[str]:
-    """The bootstrap address of an Apache Kafka: FUSEBOARD_TEST_BOOTSTRAP's, else one started for this session."""
-    given = os.environ.get("FUSEBOARD_TEST_BOOTSTRAP")
-    if given:
-        yield given
-        return
-    server = new_kafka()
-    try:
-        server.start()
-    except Unavailable as reason:
-        missing("Apache Kafka", reason)
-    try:
-        yield server.bootstrap
-    finally:
-        server.stop()
-
-
-@pytest.fixture
-def own_kafka() -> Iterator[KafkaServer]:
-    """A started Apache Kafka for one test, which may kill, suspend and restart it."""
-    server = new_kafka()
+@contextmanager
+def started(server: S) -> Iterator[S]:
+    """A server that runs for the length of the block; where it cannot, the test is skipped, or fails in CI."""
     try:
         server.start()
     except Unavailable as reason:
@@ -106,6 +91,24 @@ def own_kafka() -> Iterator[KafkaServer]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def apache_kafka() -> Iterator[str]:
+    """The bootstrap address of an Apache Kafka: FUSEBOARD_TEST_BOOTSTRAP's, else one started for this session."""
+    given = os.environ.get("FUSEBOARD_TEST_BOOTSTRAP")
+    if given:
+        yield given
+        return
+    with started(new_kafka()) as server:
+        yield server.bootstrap
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[KafkaServer]:
+    """A started Apache Kafka for one test, which may kill, suspend and restart it."""
+    with started(new_kafka()) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

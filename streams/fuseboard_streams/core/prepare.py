@@ -116,8 +116,6 @@ def prepare(
     Returns:
         For each partition that occurs, its calls in offset order.
     """
-    if len(frame) == 0:  # a batch of nothing but bad records
-        return {}
     if frame.is_empty():
         # Every record of the batch was bad.
         return {}
