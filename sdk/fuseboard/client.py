@@ -11,7 +11,8 @@ from fuseboard.runtime import Runtime
 from fuseboard.settings import Settings, check_name
 from fuseboard.tasks import Actor, Session, Step, Task, Trace, place, record_step
 from fuseboard.tools import CallScope, Tool, Wrapper
-from fuseboard_schemas.keys import actor_key, breaker_id, tenant_key
+from fuseboard.view import interest
+from fuseboard_schemas.keys import breaker_id
 from fuseboard_schemas.records import Effect, ModelAccess, RouteTier, Scope, SessionRequest, StepKind
 
 if TYPE_CHECKING:
@@ -351,7 +352,10 @@ class Fuseboard:
     def ready(self) -> bool:
         """Whether the actor's breakers have been read and the control plane has given a sign of life lately."""
         runtime = self._runtime
-        wanted = {actor_key(self.settings.tenant, self._actor), tenant_key(self.settings.tenant)}
+        wanted = {
+            interest(Scope.ACTOR, self.settings.tenant, self._actor),
+            interest(Scope.TENANT, self.settings.tenant),
+        }
         fresh = runtime.view.freshness(self.settings.tenant, self._actor)
         return wanted <= runtime.view.snapshot.covered and runtime.clock() < fresh.until
 

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from fuseboard.envelope import RecordEvent
+from fuseboard.view import home_of, is_tenant, is_tool, tenant_of
 from fuseboard_schemas.keys import partition_for
 from fuseboard_schemas.records import BreakerCommand, EnforcementAck, Heartbeat
 
@@ -36,8 +37,8 @@ class Follower:
     """Keeps a view up to date from Kafka.
 
     It assigns itself the home partitions of what the view is interested in: the breaker topic from the beginning, the
-    heartbeats from the end, because a retained heartbeat is no sign of life. Something registered later makes it read
-    its partition again.
+    heartbeats from the end, because a retained heartbeat is no sign of life. An actor registered later makes it read
+    its partition again; a tool does not, because the view keeps what is said about any.
 
     Args:
         settings: Where Kafka is.
@@ -184,32 +185,54 @@ class Follower:
             self._take(message)
             seen += 1
             message = self._consumer.poll(0) if seen < _BATCH else None
-        if seen:
-            self._view.publish()
-            applied = self._view.take_applied()
-            self._acknowledge(applied)
-            self._announce(applied)
+        self._view.publish()
+        applied = self._view.take_applied()
+        self._acknowledge(applied)
+        self._announce(applied)
 
     def _place(self) -> None:
         """Assign the home partitions of whatever was registered since the last time."""
         interests, actors = self._view.interests, self._view.actors
         if interests == self._placed and actors == self._listened:
             return
-        from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, TopicPartition
+        from confluent_kafka import OFFSET_END, TopicPartition
 
         assert self._consumer is not None
-        for partition in sorted({self._home(key) for key in interests - self._placed}):
-            if partition in self._reading:
-                self._consumer.incremental_unassign([TopicPartition(self._commands, partition)])
-            self._reading[partition] = frozenset(key for key in interests if self._home(key) == partition)
-            self._catching_up.add(partition)
-            self._consumer.incremental_assign([TopicPartition(self._commands, partition, OFFSET_BEGINNING)])
+        new = interests - self._placed
+        known = {each for each in new if is_tool(each) and tenant_of(each) in self._placed and self._reads(each)}
+        again = {self._home_of(each) for each in new - known}
+        if any(is_tenant(each) for each in new):
+            again |= self._reading.keys()
+        for partition in sorted(again):
+            self._read(partition, interests)
+        for each in known:
+            partition = self._home_of(each)
+            self._reading[partition] |= {each}
+            if partition not in self._catching_up:
+                self._view.reached_end(partition, frozenset({each}))
         for actor in actors - self._listened:
             partition = self._home(actor)
             if partition not in self._actors_of:
                 self._consumer.incremental_assign([TopicPartition(self._heartbeats, partition, OFFSET_END)])
             self._actors_of[partition] = self._actors_of.get(partition, frozenset()) | {actor}
         self._placed, self._listened = interests, actors
+
+    def _read(self, partition: int, interests: frozenset[str]) -> None:
+        """Read a partition of the breaker topic from its beginning, if need be once more."""
+        from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+
+        assert self._consumer is not None
+        if partition in self._reading:
+            self._consumer.incremental_unassign([TopicPartition(self._commands, partition)])
+        self._reading[partition] = frozenset(each for each in interests if self._home_of(each) == partition)
+        self._catching_up.add(partition)
+        self._consumer.incremental_assign([TopicPartition(self._commands, partition, OFFSET_BEGINNING)])
+
+    def _reads(self, wanted: str) -> bool:
+        return self._home_of(wanted) in self._reading
+
+    def _home_of(self, wanted: str) -> int:
+        return self._home(home_of(wanted))
 
     def _home(self, key: str) -> int:
         return partition_for(key, self._partitions)

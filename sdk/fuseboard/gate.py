@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from fuseboard.errors import ToolBlocked
-from fuseboard.view import NEVER, Breaker, Freshness, Snapshot, View
-from fuseboard_schemas.keys import actor_key, breaker_id, tenant_key, tool_key
+from fuseboard.view import NEVER, Breaker, Freshness, Snapshot, View, interest
+from fuseboard_schemas.keys import actor_key, breaker_id
 from fuseboard_schemas.records import Action, BreakerState, Effect, Scope
 
 if TYPE_CHECKING:
@@ -68,7 +68,13 @@ class Slot:
             breaker_id(Scope.ACTOR, tenant, actor=actor),
             breaker_id(Scope.TENANT, tenant),
         )
-        self.interests = frozenset({self.key, tool_key(tenant, tool), tenant_key(tenant)})
+        self.interests = frozenset(
+            {
+                interest(Scope.ACTOR, tenant, actor),
+                interest(Scope.TOOL, tenant, tool=tool),
+                interest(Scope.TENANT, tenant),
+            }
+        )
         self.state = _State(Snapshot(), free=False, holding=(), sessions=False, covered=False)
         self.waited = 0
         """The life of the gate in which a call has waited for the view in vain; 0 for none."""

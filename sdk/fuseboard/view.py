@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from fuseboard_schemas.keys import KeyFormatError, actor_key, home_key, parse_breaker_id, tenant_key, tool_key
+from fuseboard_schemas.keys import KeyFormatError, actor_key, breaker_id, parse_breaker_id
 from fuseboard_schemas.records import (
     BreakerCommand,
     BreakerState,
@@ -33,6 +33,36 @@ log = logging.getLogger("fuseboard.view")
 _HOLDING = frozenset({BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.FORCED_OPEN})
 _ACTOR_SCOPES = frozenset({Scope.ACTOR, Scope.ACTOR_TOOL, Scope.SESSION})
 NEVER = float("-inf")
+
+
+def interest(scope: Scope, tenant: str, actor: str | None = None, tool: str | None = None) -> str:
+    """What has to be registered for a breaker to concern a process: its tenant, its actor, or the tool.
+
+    It is named like the breaker on that target, for an actor and a tool may have the same name.
+    """
+    if scope in _ACTOR_SCOPES:
+        return breaker_id(Scope.ACTOR, tenant, actor=actor)
+    return breaker_id(scope, tenant, actor=actor, tool=tool)
+
+
+def home_of(wanted: str) -> str:
+    """The key whose partition holds everything about an interest."""
+    return wanted.partition(":")[2]
+
+
+def tenant_of(wanted: str) -> str:
+    """The interest in the tenant that an interest belongs to."""
+    return f"{Scope.TENANT}:{home_of(wanted).partition('/')[0]}"
+
+
+def is_tool(wanted: str) -> bool:
+    """Whether an interest is one in a tool."""
+    return wanted.startswith(f"{Scope.TOOL}:")
+
+
+def is_tenant(wanted: str) -> bool:
+    """Whether an interest is one in a whole tenant."""
+    return wanted.startswith(f"{Scope.TENANT}:")
 
 
 class Freshness:
@@ -93,8 +123,8 @@ class Snapshot:
     Attributes:
         breakers: Enforced breakers that are not closed, by id.
         actors_with_sessions: Keys of actors that have a breaker on a single session.
-        covered: Home keys (``tenant/actor``, ``tenant/tool``, ``tenant``) whose partition has been read to its end
-            since they were registered.
+        covered: Interests (see :func:`interest`) about which everything is known: their partition has been read to its
+            end since they were registered, or since their tenant was, if they are tools.
     """
 
     breakers: Mapping[str, Breaker] = field(default_factory=lambda: MappingProxyType({}))
@@ -112,6 +142,9 @@ class Applied:
 
 class View:
     """Collects commands and heartbeats into snapshots.
+
+    Commands about registered actors are kept, and all those about tools and the whole of their tenants: agents meet new
+    tools all the time, and reading a partition again for each of them would hold up every other command in it.
 
     Args:
         stale_after_s: Seconds without a heartbeat, or of a shard's lag, beyond which the control plane is stale.
@@ -134,14 +167,14 @@ class View:
 
     @property
     def interests(self) -> frozenset[str]:
-        """Home keys of everything registered so far."""
+        """Everything registered so far, see :func:`interest`."""
         return self._interests
 
     def register(self, tenant: str, actor: str, tool: str | None) -> bool:
         """Take an interest in an actor and a tool; True when something was new."""
-        wanted = {tenant_key(tenant), actor_key(tenant, actor)}
+        wanted = {interest(Scope.TENANT, tenant), interest(Scope.ACTOR, tenant, actor)}
         if tool is not None:
-            wanted.add(tool_key(tenant, tool))
+            wanted.add(interest(Scope.TOOL, tenant, tool=tool))
         with self._lock:
             if wanted <= self._interests:
                 return False
@@ -169,7 +202,8 @@ class View:
             offset: Where the record lies in its partition. A partition is read again when something new is registered:
                 a tombstone of long ago must not remove the breaker that has tripped since.
         """
-        if not self.concerns(key):
+        about = self._about(key)
+        if about is None or not self._kept(about):
             return
         if command is None:
             if offset is not None and offset < self._offsets.get(key, -1):
@@ -185,17 +219,22 @@ class View:
             self._offsets[key] = offset
         self._commands[key] = command
         self._dirty = True
-        if catching_up:
+        if catching_up or about not in self._interests:
             self._unacknowledged[key] = Applied(command, partition)
         else:
+            self._unacknowledged.pop(key, None)
             self._acknowledge.append(Applied(command, partition))
 
-    def reached_end(self, partition: int, keys: frozenset[str]) -> None:
-        """A partition of the breaker topic was read to its end while ``keys`` were registered."""
-        done = [key for key, applied in self._unacknowledged.items() if applied.partition == partition]
-        self._acknowledge += [self._unacknowledged.pop(key) for key in done]
-        if not keys <= self.snapshot.covered:
-            self.publish(covered=self.snapshot.covered | keys)
+    def reached_end(self, partition: int, interests: frozenset[str]) -> None:
+        """A partition of the breaker topic has been read to its end since these were registered.
+
+        For tools it is enough that it has been since their tenant was.
+        """
+        for key, applied in list(self._unacknowledged.items()):
+            if applied.partition == partition and self._about(key) in interests:
+                self._acknowledge.append(self._unacknowledged.pop(key))
+        if not interests <= self.snapshot.covered:
+            self.publish(covered=self.snapshot.covered | interests)
 
     def publish(self, covered: frozenset[str] | None = None) -> None:
         """Replace the snapshot by one with everything applied so far."""
@@ -250,10 +289,18 @@ class View:
         self._dirty = False
 
     def concerns(self, key: str) -> bool:
-        """Whether a breaker id is about something registered."""
+        """Whether a breaker id is about something that is kept."""
+        about = self._about(key)
+        return about is not None and self._kept(about)
+
+    def _kept(self, about: str) -> bool:
+        return (tenant_of(about) if is_tool(about) else about) in self._interests
+
+    def _about(self, key: str) -> str | None:
+        """The interest that a breaker id is about; None for what is no breaker id."""
         try:
             target = parse_breaker_id(key)
-            return home_key(target.scope, target.tenant, target.actor, target.tool) in self._interests
         except KeyFormatError:
             log.warning("The breaker topic holds the key %r, which is no breaker id; it is ignored.", key)
-            return False
+            return None
+        return interest(target.scope, target.tenant, target.actor, target.tool)

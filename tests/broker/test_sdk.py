@@ -14,6 +14,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from fuseboard import DeniedBy, Effect, Fuseboard, Outcome, ToolBlocked
+from fuseboard.follower import Follower
 from fuseboard_schemas.codec import Decoder, Encoder
 from fuseboard_schemas.keys import home_partition
 from fuseboard_schemas.records import Action, BreakerCommand, BreakerState, Heartbeat, Scope
@@ -320,6 +321,26 @@ def test_an_actor_registered_later_gets_its_breakers(place: Place) -> None:
     wait_until(lambda: blocked(refund) is not None, "the other actor's breaker is enforced")
     assert blocked(look) is None
     assert [ack.actor for ack in place.acks(1)] == ["other/agent"]
+
+
+def test_a_new_tool_obeys_at_once_and_holds_nothing_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    read_partition = Follower._read
+
+    def watched(follower: Follower, partition: int, interests: frozenset[str]) -> None:
+        read.append(partition)
+        read_partition(follower, partition, interests)
+
+    monkeypatch.setattr(Follower, "_read", watched)
+    place.worker.publish(command(Scope.TOOL, tool="tool_7", epoch=1))
+    place.worker.live()
+    fuse = place.client()
+    place.ready(fuse)
+    tools = [fuse.tool(name=f"tool_{number}", effect=Effect.IRREVERSIBLE)(lambda: None) for number in range(40)]
+    refused = [number for number, tool in enumerate(tools) if blocked(tool) is not None]
+    assert refused == [7]
+    assert sorted(read) == sorted(set(read)), "no partition is read twice"
+    assert [ack.breaker_id for ack in place.acks(1)] == ["TOOL:default/tool_7"]
 
 
 def test_a_tombstone_frees_the_target(place: Place) -> None:

@@ -54,6 +54,39 @@ def test_what_nobody_registered_is_ignored(view: View) -> None:
     assert view.take_applied() == []
 
 
+def test_a_tool_is_known_before_anybody_uses_it_and_acknowledged_then(view: View) -> None:
+    off = command(Scope.TOOL, tool="wire")
+    view.apply(off.breaker_id, off, 2, catching_up=False)
+    view.publish()
+    assert off.breaker_id in view.snapshot.breakers
+    assert view.take_applied() == [], "it is not this process's to acknowledge yet"
+    view.register(TENANT, ACTOR, "wire")
+    view.reached_end(2, frozenset({"TOOL:default/wire"}))
+    assert [applied.command.breaker_id for applied in view.take_applied()] == [off.breaker_id]
+
+
+def test_a_command_that_replaces_an_unacknowledged_one_is_acknowledged_alone(view: View) -> None:
+    first, second = command(Scope.TOOL, tool="wire", epoch=1), command(Scope.TOOL, tool="wire", epoch=2)
+    view.apply(first.breaker_id, first, 2, catching_up=False)
+    view.register(TENANT, ACTOR, "wire")
+    view.apply(second.breaker_id, second, 2, catching_up=False)
+    view.reached_end(2, frozenset({"TOOL:default/wire"}))
+    assert [applied.command.epoch for applied in view.take_applied()] == [2]
+
+
+def test_another_tenants_tools_are_ignored(view: View) -> None:
+    view.apply("TOOL:other/wire", command(Scope.TOOL, tool="wire"), 2, catching_up=False)
+    view.publish()
+    assert not view.snapshot.breakers
+
+
+def test_a_tool_with_an_actors_name_is_not_that_actor(view: View) -> None:
+    view.register(TENANT, ACTOR, "auditor")
+    assert "ACTOR:default/auditor" not in view.interests
+    assert not view.concerns("ACTOR:default/auditor")
+    assert view.register(TENANT, "auditor", None)
+
+
 def test_a_key_that_is_no_breaker_id_is_ignored(view: View) -> None:
     view.apply("nonsense", command(), 0, catching_up=False)
     view.publish()
@@ -92,9 +125,9 @@ def test_commands_are_enforced_during_the_catch_up_already(view: View) -> None:
 
 def test_covered_grows_with_the_partitions_read(view: View) -> None:
     assert view.snapshot.covered == frozenset()
-    view.reached_end(0, frozenset({"default/support_agent"}))
-    view.reached_end(1, frozenset({"default"}))
-    assert view.snapshot.covered == {"default/support_agent", "default"}
+    view.reached_end(0, frozenset({"ACTOR:default/support_agent"}))
+    view.reached_end(1, frozenset({"TENANT:default"}))
+    assert view.snapshot.covered == {"ACTOR:default/support_agent", "TENANT:default"}
 
 
 def test_a_heartbeat_is_good_for_its_actors_only_and_for_a_while(view: View) -> None:
