@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -120,8 +121,11 @@ class Identities:
         owner = self._actors.find(calls.actor_lo[heads], calls.actor_hi[heads]).astype(np.int64)
         fresh: dict[tuple[int, int], list[int]] = {}
         good: list[int] = []
+        # Murmur2 in Python takes microseconds: once for each actor is enough.
+        misplaced = cache(self._misplaced)
         for i in range(len(heads)):
-            problem = self._problem(tenants[i] or "", actors[i] or "", tools[i] or "", known=owner[i] >= 0)
+            tenant, actor = tenants[i] or "", actors[i] or ""
+            problem = _refused(tenant, actor, tools[i] or "") or (None if owner[i] >= 0 else misplaced(tenant, actor))
             if problem is not None:
                 refused[i] = problem
                 continue
@@ -139,12 +143,7 @@ class Identities:
             refused.update({int(i): _LIMIT for i in chosen[made[chosen] < 0].tolist()})
         return made
 
-    def _problem(self, tenant: str, actor: str, tool: str, *, known: bool) -> tuple[DeadLetterReason, str] | None:
-        detail = check_identity(tenant, actor, tool)
-        if detail is not None:
-            return DeadLetterReason.INVALID_FIELD, detail
-        if known:
-            return None
+    def _misplaced(self, tenant: str, actor: str) -> tuple[DeadLetterReason, str] | None:
         home = partition_for(actor_key(tenant, actor), self._partitions)
         if home == self._number:
             return None
@@ -215,6 +214,11 @@ class Identities:
         table.touch("stat", rows[special])
         for i in special.tolist():
             table["p0"][rows[i]] = initial_null(self._settings.params_for(priors[i]))
+
+
+def _refused(tenant: str, actor: str, tool: str) -> tuple[DeadLetterReason, str] | None:
+    detail = check_identity(tenant, actor, tool)
+    return None if detail is None else (DeadLetterReason.INVALID_FIELD, detail)
 
 
 _LIMIT = (
