@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from confluent_kafka import KafkaError
 
 from fuseboard_schemas.records import StateKind
-from fuseboard_streams.worker.clients import error_of, is_hopeless
+from fuseboard_streams.worker.clients import error_of, is_fatal, is_hopeless
 from fuseboard_streams.worker.errors import StateConflictError
 from fuseboard_streams.worker.fencing import Fencing
 from fuseboard_streams.worker.offsets import Offsets
@@ -211,7 +211,7 @@ class Restorer:
     def _retry(self, exception: KafkaException) -> None:
         """Wait a moment after an error that may pass; raise one that will not."""
         error = error_of(exception)
-        if is_hopeless(error) or error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:
+        if is_hopeless(error) or is_fatal(error) or error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise self._clients.explain(exception, "while taking over a shard") from exception
         self._log.warning("takeover_retry", error=error.str())
         settle_wait(0.2, self._reader.cancelled)
