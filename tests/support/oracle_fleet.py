@@ -84,6 +84,8 @@ class Fleet:
         """Workers that found no broker when they started."""
         self.alone = 0
         """Workers one of whose clients did not find the restarted broker again."""
+        self.last_ones = 0
+        """Those of all these that ended only when all were stopped, so that nobody took their place."""
         self._size = size
         self._folder = folder
         self._progress = progress
@@ -156,6 +158,7 @@ class Fleet:
         for member in self.members:
             if member.process.wait(_END_S) != 0:
                 self._expect_reason(member)
+                self.last_ones += 1
         self.members.clear()
 
     def told(self) -> Counter[str]:

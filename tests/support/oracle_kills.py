@@ -90,6 +90,8 @@ class Result:
     """Workers that started while the broker was away and ended."""
     alone: int = 0
     """Workers that did not find a restarted broker again and ended."""
+    last_ones: int = 0
+    """Workers that ended by themselves only after all had been stopped: nobody took their place."""
     events: Counter[str] = field(default_factory=Counter)
     """What the workers logged."""
     counters: Counter[str] = field(default_factory=Counter)
@@ -376,7 +378,7 @@ def _disturbed(
         Disturber(plan, fleet, Writer(bootstrap, prefix), progress, result, broker, say).run(parts)
         fleet.stop()
         result.workers, result.shut_out, result.unreachable = fleet.started, fleet.shut_out, fleet.unreachable
-        result.alone = fleet.alone
+        result.alone, result.last_ones = fleet.alone, fleet.last_ones
         result.events = fleet.told()
 
 
