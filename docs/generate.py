@@ -191,7 +191,7 @@ def _writers(topic: Topic) -> str:
 def _readers(topic: Topic) -> str:
     readers = ["worker"] if topic.name in (*INPUTS, "state") else []
     readers += ["SDK"] if topic.name in ("breaker-commands", "heartbeats") else []
-    readers += ["`top`, `breakers`"] if topic.name == "breaker-commands" else []
+    readers += ["`top`, `breakers`"] if topic.name in ("tool-calls", "breaker-commands") else []
     readers += ["`breakers show`"] if topic.name == "enforcement-acks" else []
     readers += ["`top`, `doctor`"] if topic.name == "heartbeats" else []
     return ", ".join(readers) or ("people, with `tap`" if _writers(topic) != NOBODY else NOBODY)

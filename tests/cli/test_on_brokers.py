@@ -17,9 +17,11 @@ import pytest
 from confluent_kafka import Producer
 
 from fuseboard_schemas.codec import Encoder
-from fuseboard_schemas.records import BreakerState
+from fuseboard_schemas.errors import ConfigurationError
+from fuseboard_schemas.keys import actor_key, partition_for
+from fuseboard_schemas.records import BreakerState, Effect
 from fuseboard_schemas.topics import TOPICS, TopicNames
-from fuseboard_streams.cli import top_command
+from fuseboard_streams.cli import kafka, top_command
 from fuseboard_streams.cli.render import top as render_top
 from tests.cli import samples
 from tests.cli.samples import BREAKER, NOW, SECOND
@@ -300,6 +302,56 @@ class TestBreakers:
         result = run("breakers", "show", "nobody", *board.options)
         assert result.exit_code == 1
         assert "never tripped" in " ".join(result.stderr.split())
+
+
+class TestWhatCanBeProbed:
+    """A command does not say what its tool does: that is looked up in the call that decided."""
+
+    def put_call(self, board: Board, effect: Effect) -> tuple[str, int]:
+        """Put calls on the sample breaker's home, and return id and offset of the last one."""
+        home = partition_for(actor_key("default", "support_agent_v4"), board.partitions)
+        for number in range(3):
+            made = samples.call(event_id=f"e{number}", effect=effect, tool="get_reservation_details")
+            board.put("tool-calls", made, "default/support_agent_v4", home)
+        board.flush()
+        return "e2", 2
+
+    def trip(self, board: Board, event_id: str, offset: int) -> None:
+        """Put a trip by that call, and the wave that a timer began after it, which names none."""
+        tripped = samples.command(event_id=event_id, source_offset=offset)
+        silent = samples.half_open(
+            epoch=tripped.epoch + 1, event_id=None, source_offset=None, probes_ok=0, probes_failed=0
+        )
+        board.breakers(tripped, silent)
+
+    @pytest.mark.parametrize(("effect", "probed"), [(Effect.IRREVERSIBLE, False), (Effect.WRITE, True)])
+    def test_the_call_that_decided_says_it(self, board: Board, effect: Effect, probed: bool) -> None:
+        self.trip(board, *self.put_call(board, effect))
+        listed = json.loads(run("breakers", "list", "--json", *board.options).stdout)
+        shown = json.loads(run("breakers", "show", BREAKER, "--json", *board.options).stdout)
+        top = json.loads(run("top", "--once", "--json", *board.options).stdout)
+        assert [each["can_be_probed"] for each in (*listed, shown, *top["open_breakers"])] == [probed] * 3
+        never = "stays shut: IRREVERSIBLE, never probed"
+        for arguments in (("breakers", "list"), ("breakers", "show", BREAKER), ("top", "--once")):
+            text = run(*arguments, *board.options).stdout
+            assert (never in text) is not probed
+            assert ("probing, wave 2" in text) is probed
+
+    @pytest.mark.parametrize(("event_id", "offset"), [("another", 2), ("e2", 99)])
+    def test_a_call_that_is_not_there_any_more_leaves_it_open(self, board: Board, event_id: str, offset: int) -> None:
+        self.put_call(board, Effect.IRREVERSIBLE)
+        self.trip(board, event_id, offset)
+        assert json.loads(run("breakers", "list", "--json", *board.options).stdout)[0]["can_be_probed"] is None
+        assert "unless IRREVERSIBLE" in run("breakers", "list", *board.options).stdout
+
+    def test_calls_that_may_not_be_read_leave_it_open(self, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.trip(board, *self.put_call(board, Effect.IRREVERSIBLE))
+
+        def refused(*_: object) -> None:
+            raise ConfigurationError("no ACL")
+
+        monkeypatch.setattr(kafka.Reader, "record_at", refused)
+        assert json.loads(run("breakers", "list", "--json", *board.options).stdout)[0]["can_be_probed"] is None
 
 
 class TestTop:

@@ -228,7 +228,7 @@ def test_what_is_no_record() -> None:
 
 def test_the_table_of_breakers_has_the_open_ones_first() -> None:
     other = half_open(breaker_id="ACTOR_TOOL:default/support_agent_v4/pay", tool="pay")
-    assert breakers_table([closed(), other, command()], NOW) == [
+    assert breakers_table([closed(), other, command()], NOW, probed={BREAKER: True}) == [
         "state      action        target                                      since       evidence  failed  normal  next",
         "OPEN       DISABLE_TOOL  support_agent_v4 · get_reservation_details  12 s ago     10^6.31   13/21    0.5%  "
         "probes in 18 s",
@@ -241,7 +241,7 @@ def test_the_table_of_breakers_has_the_open_ones_first() -> None:
 def test_an_open_breaker_in_words() -> None:
     behind = ack(enforcer="agent-8", client_id=5, epoch=1_795_406_000_000, state=BreakerState.CLOSED)
     settings = Settings("defaults", [("trip level A", "10^6"), ("floor", "0.5%")])
-    assert breaker_words(command(), [behind, ack()], settings, NOW, shard=3) == [
+    assert breaker_words(command(), [behind, ack()], settings, NOW, shard=3, probed=True) == [
         "ACTOR_TOOL:default/support_agent_v4/get_reservation_details",
         "",
         "  State       OPEN since 2026-11-23 03:59:48.000 UTC (12 s ago)",
@@ -275,12 +275,33 @@ def test_recovery_in_words() -> None:
 
 
 def test_what_a_breaker_waits_for() -> None:
-    assert next_step(command(), NOW) == "probes in 18 s"
-    assert next_step(command(), NOW + MINUTE) == "probes due, waits for stream time"
+    assert next_step(command(), NOW, True) == "probes in 18 s"
+    assert next_step(command(), NOW + MINUTE, True) == "probes due, waits for stream time"
     assert next_step(command(retry_at=None), NOW) == "waits for a person"
     forced = command(state=BreakerState.FORCED_OPEN, expires_at=NOW + 5 * MINUTE)
     assert next_step(forced, NOW) == "order ends in 5 min"
     assert next_step(closed(), NOW) == ""
+
+
+def test_probes_are_not_promised_where_there_can_be_none() -> None:
+    silent = half_open(probes_ok=0, probes_failed=0)
+    for state in (command(), silent):
+        assert next_step(state, NOW, False) == "stays shut: IRREVERSIBLE, never probed"
+        text = "\n".join(breaker_words(state, [], None, NOW, probed=False))
+        assert "the runbook says what a person can do" in text
+        assert "which nothing releases by itself" in text
+        assert not any(promise in text for promise in ("probes in", "next wave in", "per enforcer", "come back clean"))
+    assert next_step(command(retry_at=None), NOW, False) == "waits for a person"
+    assert next_step(closed(), NOW, False) == ""
+
+
+def test_probes_are_promised_with_a_reservation_where_the_effect_is_not_known() -> None:
+    assert next_step(command(), NOW) == "probes in 18 s, unless IRREVERSIBLE"
+    assert next_step(half_open(probes_ok=0, probes_failed=0), NOW).endswith("(0 ok, 0 failed), unless IRREVERSIBLE")
+    assert next_step(half_open(), NOW) == "probing, wave 2 (7 ok, 1 failed)"
+    actor = command(scope=Scope.ACTOR, tool=None)
+    assert next_step(actor, NOW) == "probes in 18 s"
+    assert "only WRITE calls of the actor can be probes" in "\n".join(breaker_words(actor, [], None, NOW))
 
 
 def test_a_shadow_breaker_enforces_nothing() -> None:
@@ -304,6 +325,7 @@ def snapshot(**changes: object) -> Snapshot:
         "dead_letters": 2,
         "shards": shards,
         "open_breakers": [command()],
+        "probed": {BREAKER: True},
         "transitions": [half_open(), command(), closed()],
     }
     return Snapshot(**{**values, **changes})  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fuseboard_schemas.records import BreakerCommand, EnforcementAck
     from fuseboard_streams.cli.config import Connection
     from fuseboard_streams.cli.kafka import Reader
+    from fuseboard_streams.cli.probeable import Probeable
 
 _MINUTE_US = 60_000_000
 
@@ -40,14 +41,16 @@ def list_command(only_open: bool, actor: str | None, tenant: str | None, as_json
 
     conditions = parse_conditions(BreakerCommand, (), actor=actor, tenant=tenant)
     with Reader(connection) as reader:
-        found = latest_commands(reader, connection)
-    shown = [c for c in found.values() if all(x.holds(c) for x in conditions) and (is_open(c) or not only_open)]
+        found, probeable = latest_commands(reader, connection)
+        shown = [c for c in found.values() if all(x.holds(c) for x in conditions) and (is_open(c) or not only_open)]
+        probed = probeable.of(ordered(shown), reader)
     if as_json:
         from fuseboard_schemas.jsonform import to_json
 
-        click.echo(json.dumps([to_json(c) for c in ordered(shown)], ensure_ascii=False))
+        rows = [{**to_json(c), "can_be_probed": probed.get(c.breaker_id)} for c in ordered(shown)]
+        click.echo(json.dumps(rows, ensure_ascii=False))
     elif shown:
-        click.echo("\n".join(breakers_table(shown, _now(), paint(), terminal_columns())))
+        click.echo("\n".join(breakers_table(shown, _now(), paint(), terminal_columns(), probed)))
     else:
         click.echo("no breaker is open" if only_open else "no breaker has tripped")
 
@@ -68,7 +71,7 @@ def show_command(target: str, tool: str | None, tenant: str, as_json: bool, conn
     from fuseboard_streams.cli.kafka import Reader
 
     with Reader(connection) as reader:
-        found = latest_commands(reader, connection)
+        found, probeable = latest_commands(reader, connection)
         chosen = choose(list(found.values()), target, tool, tenant)
         if not chosen:
             what = target if tool is None else f"{target} · {tool}"
@@ -77,12 +80,14 @@ def show_command(target: str, tool: str | None, tenant: str, as_json: bool, conn
                 "tripped, or the name is another one. `fuseboard breakers list` shows them all."
             )
         acks = {c.breaker_id: read_acks(reader, connection, c) for c in chosen}
-    _show(chosen, acks, as_json)
+        probed = probeable.of(chosen, reader)
+    _show(chosen, acks, probed, as_json)
 
 
 def _show(
     chosen: Sequence[BreakerCommand],
     acks: dict[str, tuple[int, list[EnforcementAck]]],
+    probed: dict[str, bool | None],
     as_json: bool,
 ) -> None:
     """Print the breakers chosen."""
@@ -96,6 +101,7 @@ def _show(
         out: list[dict[str, Any]] = [
             {
                 **to_json(c),
+                "can_be_probed": probed.get(c.breaker_id),
                 "shard": acks[c.breaker_id][0],
                 "acks": [to_json(ack) for ack in acks[c.breaker_id][1]],
                 "settings": None if settings is None else dict(settings.pairs),
@@ -108,23 +114,25 @@ def _show(
     for i, c in enumerate(chosen):
         shard, known = acks[c.breaker_id]
         last = settings if i == len(chosen) - 1 else None
-        click.echo(("\n" if i else "") + "\n".join(breaker_words(c, known, last, _now(), colours, shard)))
+        lines = breaker_words(c, known, last, _now(), colours, shard, probed.get(c.breaker_id))
+        click.echo(("\n" if i else "") + "\n".join(lines))
 
 
-def latest_commands(reader: Reader, connection: Connection) -> dict[str, BreakerCommand]:
-    """Return the newest committed command of every breaker, by id."""
+def latest_commands(reader: Reader, connection: Connection) -> tuple[dict[str, BreakerCommand], Probeable]:
+    """Return the newest committed command of every breaker, by id, and what the older ones say about probes."""
     from fuseboard_streams.cli import decode
+    from fuseboard_streams.cli.probeable import Probeable
 
-    newest: dict[bytes | None, bytes | None] = {}
-    for message in reader.all_of(connection.prefix + "breaker-commands"):
-        newest[message.key()] = message.value()
     decoder = decode.TopicDecoder("BreakerCommand", reader.resolver)
-    commands = {}
-    for value in newest.values():
-        record = decoder.decode(value)
-        if not isinstance(record, decode.Tombstone | decode.Undecodable):
-            commands[record.breaker_id] = record
-    return commands
+    newest: dict[bytes | None, BreakerCommand | None] = {}
+    probeable = Probeable(connection.prefix)
+    for message in reader.all_of(connection.prefix + "breaker-commands"):
+        record = decoder.decode(message.value())
+        lost = isinstance(record, decode.Tombstone | decode.Undecodable)
+        newest[message.key()] = None if lost else record
+        if not lost:
+            probeable.note(record)
+    return {record.breaker_id: record for record in newest.values() if record is not None}, probeable
 
 
 def choose(commands: Sequence[BreakerCommand], target: str, tool: str | None, tenant: str) -> list[BreakerCommand]:

@@ -169,6 +169,17 @@ class Reader:
             yield from records
             left -= set(ended)
 
+    def record_at(self, topic: str, partition: int, offset: int) -> Message | None:
+        """Return the record at an offset; ``None`` if none is there (any more). Nothing is read afterwards."""
+        ends = self.watermarks(topic, partition)
+        if not ends.low <= offset < ends.high:
+            return None
+        try:
+            first = next(self.to_end(topic, {partition: offset}), None)
+        finally:
+            self.assign_all([])
+        return first if first is not None and first.offset() == offset else None
+
     def all_of(self, topic: str) -> Iterator[Message]:
         """Yield every record of a topic that is there now, partition by partition order kept."""
         return self.to_end(topic, dict.fromkeys(self.partitions(topic), OFFSET_BEGINNING))

@@ -32,6 +32,7 @@ class Board:
 
     def __init__(self, prefix: str, resolver: Resolver) -> None:
         from fuseboard_streams.cli.decode import TopicDecoder
+        from fuseboard_streams.cli.probeable import Probeable
 
         self._names = {prefix + name: name for name in ("breaker-commands", "heartbeats")}
         self._commands = TopicDecoder("BreakerCommand", resolver)
@@ -39,6 +40,7 @@ class Board:
         self.open: dict[str, BreakerCommand] = {}
         self.transitions: list[BreakerCommand] = []
         self.shards: dict[int, ShardView] = {}
+        self.probeable = Probeable(prefix)
 
     def take(self, message: Message) -> None:
         """Fold one record of either topic into the board."""
@@ -56,15 +58,21 @@ class Board:
         if isinstance(record, decode.Undecodable):
             return
         if isinstance(record, decode.Tombstone):
-            self.open.pop(decode.key_text(message), None)
+            self._close(decode.key_text(message))
             return
         if is_open(record):
             self.open[record.breaker_id] = record
+            self.probeable.note(record)
         else:
-            self.open.pop(record.breaker_id, None)
+            self._close(record.breaker_id)
         self.transitions.append(record)
         if len(self.transitions) > 2 * _KEPT_TRANSITIONS:
             self.transitions = self.latest()
+
+    def _close(self, breaker_id: str) -> None:
+        """Drop a breaker that holds nothing back any more."""
+        self.open.pop(breaker_id, None)
+        self.probeable.forget(breaker_id)
 
     def latest(self) -> list[BreakerCommand]:
         """Return the latest transitions, the newest first."""
@@ -140,6 +148,7 @@ class Monitor:
             shards=[self.board.shards[number] for number in sorted(self.board.shards)],
             open_breakers=list(self.board.open.values()),
             transitions=self.board.latest(),
+            probed=self.board.probeable.of(self.board.open.values(), self._watch),
         )
 
     def _arrived(self, topic: str, since: int) -> tuple[int, int]:
@@ -199,7 +208,9 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
 
     return {
         **snapshot.as_json(),
-        "open_breakers": [to_json(c) for c in snapshot.open_breakers],
+        "open_breakers": [
+            {**to_json(c), "can_be_probed": snapshot.probed.get(c.breaker_id)} for c in snapshot.open_breakers
+        ],
         "transitions": [to_json(c) for c in snapshot.transitions],
     }
 

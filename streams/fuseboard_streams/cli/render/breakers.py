@@ -20,7 +20,7 @@ from fuseboard_streams.cli.render.text import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fuseboard_schemas.records import BreakerCommand, EnforcementAck, Hold
 
@@ -45,6 +45,7 @@ _RELEASES: Final = {
     "WINDOW": "until its window rolls over",
     "PERSON": "until a person releases it",
 }
+_NEVER: Final = "stays shut: IRREVERSIBLE, never probed"
 _LABEL: Final = 12
 
 
@@ -67,7 +68,11 @@ def ordered(commands: Sequence[BreakerCommand]) -> list[BreakerCommand]:
 
 
 def breakers_table(
-    commands: Sequence[BreakerCommand], now: int, paint: Paint = PLAIN, columns: int | None = None
+    commands: Sequence[BreakerCommand],
+    now: int,
+    paint: Paint = PLAIN,
+    columns: int | None = None,
+    probed: Mapping[str, bool | None] | None = None,
 ) -> list[str]:
     """Return a table of breakers, the open ones first.
 
@@ -76,7 +81,9 @@ def breakers_table(
         now: Wall clock in µs since the epoch, for the relative times.
         paint: Adds the colours.
         columns: The terminal's width.
+        probed: By the breaker's id, whether calls of its tool can be probes, where that is known.
     """
+    probed = probed or {}
     rows = [
         (
             Cell(str(c.state), STATE_STYLE.get(str(c.state), "")),
@@ -86,7 +93,7 @@ def breakers_table(
             "" if c.evidence_log10 is None else f"10^{c.evidence_log10:.2f}",
             _counts(c),
             "" if c.null_p0 is None else percent(c.null_p0),
-            Cell(next_step(c, now), "yellow" if str(c.state) == "HALF_OPEN" else ""),
+            Cell(next_step(c, now, probed.get(c.breaker_id)), "yellow" if str(c.state) == "HALF_OPEN" else ""),
         )
         for c in ordered(commands)
     ]
@@ -101,20 +108,36 @@ def _counts(command: BreakerCommand) -> str:
     return f"{command.failures_seen:,}/{command.calls_seen:,}"
 
 
-def next_step(command: BreakerCommand, now: int) -> str:
-    """Return what a breaker is waiting for."""
+def next_step(command: BreakerCommand, now: int, probed: bool | None = None) -> str:
+    """Return what a breaker is waiting for.
+
+    Args:
+        command: Its newest command.
+        now: Wall clock in µs since the epoch.
+        probed: Whether calls of its tool can be probes; ``None`` if that is not known.
+    """
     state = str(command.state)
+    waits_for_probes = state == "HALF_OPEN" or (state == "OPEN" and command.retry_at is not None)
+    if waits_for_probes and probed is False:
+        return _NEVER
+    unless = ", unless IRREVERSIBLE" if _may_be_irreversible(command, probed) else ""
     if state == "HALF_OPEN":
-        return f"probing, wave {command.wave} ({command.probes_ok} ok, {command.probes_failed} failed)"
+        return f"probing, wave {command.wave} ({command.probes_ok} ok, {command.probes_failed} failed){unless}"
     if state == "OPEN" and command.retry_at is not None:
         when = ago(command.retry_at, now)
         # Stream time opens the probes; on a quiet shard the wall clock may be past it.
-        return f"probes {when}" if command.retry_at > now else "probes due, waits for stream time"
+        due = f"probes {when}" if command.retry_at > now else "probes due, waits for stream time"
+        return due + unless
     if state == "OPEN":
         return "waits for a person"
     if state.startswith("FORCED") and command.expires_at is not None:
         return f"order ends {ago(command.expires_at, now)}"
     return "waits for a person" if state.startswith("FORCED") else ""
+
+
+def _may_be_irreversible(command: BreakerCommand, probed: bool | None) -> bool:
+    """Return whether it is unknown if a tool's calls can be probes; those that were counted are none of the kind."""
+    return probed is None and str(command.scope) == "ACTOR_TOOL" and not command.probes_ok + command.probes_failed
 
 
 def breaker_words(
@@ -124,6 +147,7 @@ def breaker_words(
     now: int,
     paint: Paint = PLAIN,
     shard: int | None = None,
+    probed: bool | None = None,
 ) -> list[str]:
     """Return the whole state of one breaker in words, one line per element.
 
@@ -134,6 +158,7 @@ def breaker_words(
         now: Wall clock in µs since the epoch.
         paint: Adds the colours.
         shard: Its home partition, when it is known.
+        probed: Whether calls of its tool can be probes, when that is known.
     """
     sections = [
         ("State", _state(command, now, paint)),
@@ -141,8 +166,8 @@ def breaker_words(
         ("Why", _why(command)),
         ("Decided by", _decided(command, shard)),
         ("Rule", _rule(command)),
-        ("Next", _next(command, now)),
-        ("Holds", [_hold(hold, now) for hold in command.holds]),
+        ("Next", _next(command, now, probed)),
+        ("Holds", [_hold(hold, now, probed) for hold in command.holds]),
         ("Applied by", _acks(command, acks, now, paint)),
     ]
     lines = [paint(printable(command.breaker_id), "bold"), ""]
@@ -222,21 +247,28 @@ def _rule(command: BreakerCommand) -> list[str]:
     return [*lines, f"runbook {printable(command.runbook)}"] if command.runbook else lines
 
 
-def _next(command: BreakerCommand, now: int) -> list[str]:
-    step = next_step(command, now)
+def _next(command: BreakerCommand, now: int, probed: bool | None) -> list[str]:
+    step = next_step(command, now, probed)
+    if step == _NEVER:
+        # The state machine does not know what a tool does and goes on by its timers; no call gets through.
+        return [step, "it goes on between OPEN and HALF_OPEN and admits no call: the runbook says what a person can do"]
     lines = [step] if step else []
     if str(command.state) == "HALF_OPEN":
         lines.append(f"{plural(command.probe_quota, 'probe')} per enforcer in this wave")
         if command.retry_at is not None:
             lines.append(f"next wave {ago(command.retry_at, now)} at the latest")
+    if str(command.scope) == "ACTOR" and str(command.state) in ("OPEN", "HALF_OPEN"):
+        lines.append("only WRITE calls of the actor can be probes")
     if command.cooldown_ms is not None:
         lines.append(f"cooldown {duration(command.cooldown_ms * 1_000)}")
     return lines
 
 
-def _hold(hold: Hold, now: int) -> str:
+def _hold(hold: Hold, now: int, probed: bool | None) -> str:
     """Return one rule's grip and what releases it."""
     release = _RELEASES.get(str(hold.recovery), str(hold.recovery))
+    if probed is False and str(hold.recovery) == "PROBE":
+        release = "which nothing releases by itself"
     return f"{printable(hold.rule)} asks for {hold.action} since {ago(hold.since, now)}, {release}"
 
 

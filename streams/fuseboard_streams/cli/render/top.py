@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from fuseboard_streams.cli.render.breakers import breakers_table, is_open
@@ -10,7 +10,7 @@ from fuseboard_streams.cli.render.lines import STATE_STYLE, evidence, probes, wh
 from fuseboard_streams.cli.render.text import PLAIN, Cell, Paint, Style, ago, clip, clock, duration, plural, rate, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fuseboard_schemas.records import BreakerCommand
 
@@ -45,6 +45,7 @@ class Snapshot:
         shards: The last heartbeat of each shard.
         open_breakers: The newest command of every breaker that is not closed.
         transitions: The latest commands, the newest first.
+        probed: By the breaker's id, whether calls of its tool can be probes, where that is known.
     """
 
     at: int
@@ -57,6 +58,7 @@ class Snapshot:
     shards: Sequence[ShardView]
     open_breakers: Sequence[BreakerCommand]
     transitions: Sequence[BreakerCommand]
+    probed: Mapping[str, bool | None] = field(default_factory=dict)
 
     def live(self) -> list[ShardView]:
         """Return the shards whose owner has been heard lately."""
@@ -186,7 +188,7 @@ def _breakers(snapshot: Snapshot, paint: Paint, columns: int | None) -> list[str
     if not shown:
         return [paint("no breaker is open", "green")]
     title = paint(f"{plural(len(shown), 'breaker')} open", "red bold")
-    return [title, *breakers_table(shown, snapshot.at, paint, columns)]
+    return [title, *breakers_table(shown, snapshot.at, paint, columns, snapshot.probed)]
 
 
 def _transition(command: BreakerCommand, paint: Paint, columns: int | None) -> str:

@@ -1,0 +1,82 @@
+"""Whether a tool's breaker can be probed: IRREVERSIBLE calls never are, and no command names the effect."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fuseboard_schemas.records import BreakerCommand
+    from fuseboard_streams.cli.kafka import Reader
+
+LOOKUPS: Final = 50
+"""How many tool calls are looked up in one go; breakers beyond that stay unknown until the next time."""
+
+
+class Probeable:
+    """Finds the effect of a tool in the last call that decided about its breaker.
+
+    Args:
+        prefix: What all topic names start with.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._topic = prefix + "tool-calls"
+        self._deciding: dict[str, BreakerCommand] = {}
+        self._known: dict[str, tuple[int, bool | None]] = {}
+
+    def note(self, command: BreakerCommand) -> None:
+        """Remember a command of the log if a call decided it: those that a timer made name none."""
+        if str(command.scope) == "ACTOR_TOOL" and command.event_id is not None and command.source_offset is not None:
+            self._deciding[command.breaker_id] = command
+
+    def forget(self, breaker_id: str) -> None:
+        """Drop what is known about a breaker."""
+        self._deciding.pop(breaker_id, None)
+        self._known.pop(breaker_id, None)
+
+    def of(self, commands: Iterable[BreakerCommand], reader: Reader) -> dict[str, bool | None]:
+        """Return, for each open breaker of a tool, whether its calls can be probes; ``None`` if that is not known.
+
+        Args:
+            commands: The newest command of each breaker.
+            reader: Reads the calls; what it was reading before is given up.
+        """
+        found: dict[str, bool | None] = {}
+        left = LOOKUPS
+        for command in commands:
+            if str(command.scope) != "ACTOR_TOOL" or str(command.state) not in ("OPEN", "HALF_OPEN"):
+                continue
+            identity, deciding = command.breaker_id, self._deciding.get(command.breaker_id)
+            if command.probes_ok or command.probes_failed:
+                found[identity] = True
+                continue
+            epoch, known = self._known.get(identity, (-1, None))
+            if deciding is not None and epoch != deciding.epoch and left:
+                left -= 1
+                known = self._look_up(deciding, reader)
+                self._known[identity] = (deciding.epoch, known)
+            found[identity] = known
+        return found
+
+    def _look_up(self, deciding: BreakerCommand, reader: Reader) -> bool | None:
+        """Return whether the call that decided can be repeated as a probe; ``None`` if it is not there any more."""
+        from fuseboard_schemas.errors import ConfigurationError
+        from fuseboard_schemas.keys import home_partition
+        from fuseboard_streams.cli import decode
+
+        assert deciding.source_offset is not None
+        try:
+            count = len(reader.partitions(self._topic))
+            home = home_partition(deciding.scope, deciding.tenant, deciding.actor, deciding.tool, count)
+            message = reader.record_at(self._topic, home, deciding.source_offset)
+        except ConfigurationError:
+            # Whoever may read breakers only still gets to see them.
+            return None
+        if message is None:
+            return None
+        call = decode.TopicDecoder("ToolCall", reader.resolver).decode(message.value())
+        if isinstance(call, decode.Tombstone | decode.Undecodable) or call.event_id != deciding.event_id:
+            return None
+        return str(call.effect) != "IRREVERSIBLE"
