@@ -31,6 +31,9 @@ MAX_LAG_S: Final = 30.0
 MAX_SKEW_S: Final = 2.0
 """Events more than 5 s ahead of their arrival are clamped: well before that a clock deserves attention."""
 _REQUEST_S: Final = 30.0
+_OF_WORKERS: Final = ("clock", "heartbeats", "lag")
+_ALL: Final = ("broker", "topics", "partitions", "topic settings", "schemas", *_OF_WORKERS)
+"""Every check, in its order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,19 @@ class Check:
     """The outcome of one check."""
 
     name: str
-    ok: bool
+    ok: bool | None
+    """None: it could not be checked, which is neither a success nor a failure."""
     detail: str
-    """What was found, as a sentence."""
+    """What was found, or why nothing could be, as a sentence."""
     todo: str = ""
     """What to do about it; empty if nothing."""
     exit_code: int = 1
     """What a command that fails because of this check exits with: 1 wrong, 2 misconfigured, 3 unreachable."""
+
+    @property
+    def status(self) -> str:
+        """``ok``, ``failed`` or ``unchecked``."""
+        return "unchecked" if self.ok is None else "ok" if self.ok else "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +68,13 @@ class Lag:
 
 
 def exit_code(checks: Sequence[Check]) -> int:
-    """0 if all are fine, else the highest exit code among the failed ones."""
-    return max((check.exit_code for check in checks if not check.ok), default=0)
+    """0 if none failed, else the highest exit code among those that did."""
+    return max((check.exit_code for check in checks if check.ok is False), default=0)
+
+
+def unchecked(names: Sequence[str], why: str) -> list[Check]:
+    """Checks that could not be made, all for one reason."""
+    return [Check(name, None, f"Not checked: {why}.") for name in names]
 
 
 def examine(
@@ -72,7 +86,7 @@ def examine(
     listen_s: float = 3.0,
     clock: Callable[[], float] = time.time,
 ) -> list[Check]:
-    """Run all checks, in the order in which one depends on another; stops at a broker that does not answer.
+    """Run all checks, in the order in which one depends on another; those that cannot be made say why.
 
     Args:
         settings: librdkafka settings, ``bootstrap.servers`` among them.
@@ -90,15 +104,33 @@ def examine(
         admin = Admin(settings)
         found = topics_admin.observe(admin, names)
     except FuseboardError as error:
-        return [Check("broker", False, str(error), "Mend the connection and run it again.", error.exit_code)]
+        broker = Check("broker", False, str(error), "Mend the connection and run it again.", error.exit_code)
+        return [broker, *unchecked(_ALL[1:], "the broker does not answer as it should")]
     checks = [check_broker(admin), *check_topics(names, found)]
     checks.append(_examine_schemas(names, registry or {}))
+    return checks + _examine_workers(admin, settings, names, found, group, listen_s, clock)
+
+
+def _examine_workers(
+    admin: Admin,
+    settings: Mapping[str, Any],
+    names: TopicNames,
+    found: Mapping[str, TopicState],
+    group: str,
+    listen_s: float,
+    clock: Callable[[], float],
+) -> list[Check]:
+    """What the heartbeats say: clocks, owners and lag."""
     if names.heartbeats not in found:
-        return checks
-    beats = listen(settings, names.heartbeats, found[names.heartbeats].partitions, listen_s, clock)
+        return unchecked(_OF_WORKERS, f"there is no topic {names.heartbeats}")
+    try:
+        beats = listen(settings, names.heartbeats, found[names.heartbeats].partitions, listen_s, clock)
+    except FuseboardError as error:
+        failed = Check("heartbeats", False, str(error), "Mend what it names and run it again.", error.exit_code)
+        clocks, lag = unchecked(("clock", "lag"), "the heartbeats cannot be read")
+        return [clocks, failed, lag]
     now = clock()
-    checks.append(check_clocks(beats, now))
-    checks.append(check_heartbeats(beats, found[names.heartbeats].partitions, now))
+    checks = [check_clocks(beats, now), check_heartbeats(beats, found[names.heartbeats].partitions, now)]
     groups = sorted({beat.record.group for beat in beats.values() if now - beat.appended_s <= FRESH_S}) or [group]
     inputs = [
         (names.of(topic), found[names.of(topic)].partitions)
@@ -135,7 +167,9 @@ def check_topics(names: TopicNames, found: Mapping[str, TopicState]) -> list[Che
         )
     settings = [change for change in changes if change.kind is ChangeKind.CONFIG]
     config = Check("topic settings", True, f"The settings of {len(found)} topics are as declared.")
-    if settings:
+    if not found:
+        (config,) = unchecked(("topic settings",), "there are no topics")
+    elif settings:
         config = Check(
             "topic settings",
             False,
@@ -150,9 +184,10 @@ def check_partitions(found: Mapping[str, TopicState]) -> Check:
     count = common_partitions(found)
     odd = {name: state.partitions for name, state in found.items() if state.partitions != count}
     if count is None:
-        return Check("partitions", True, "No topics, no partitions to compare.")
+        return unchecked(("partitions",), "there are no topics")[0]
     if not odd:
-        return Check("partitions", True, f"Every topic has {count} partitions.")
+        which = "Every topic" if len(found) == len(TOPICS) else "Every topic that is there"
+        return Check("partitions", True, f"{which} has {count} partitions.")
     listed = ", ".join(f"{name} has {partitions}" for name, partitions in odd.items())
     first, partitions = next(iter(odd.items()))
     return Check(
@@ -205,7 +240,7 @@ def check_clocks(beats: Mapping[int, Beat], now: float) -> Check:
     if newest is not None and newest - now > MAX_SKEW_S:
         return _wrong_clock("This machine", -(newest - now))
     if not live:
-        return Check("clock", True, "Not compared: no worker sends heartbeats at the moment.")
+        return unchecked(("clock",), "no worker sends heartbeats at the moment, with which clocks are compared")[0]
     ours = min((beat.received_s - beat.appended_s for beat in live), key=abs)
     if abs(ours) > MAX_SKEW_S:
         return _wrong_clock("This machine", ours)
@@ -260,7 +295,7 @@ def check_lag(lags: Sequence[Lag], beats: Mapping[int, Beat], now: float) -> Che
                 f"No worker is running; behind: {records}.",
                 "Start a worker with `fuseboard worker`." if any(lag.records for lag in lags) else "",
             )
-        return Check("lag", True, "No worker has processed anything here yet.")
+        return unchecked(("lag",), "no worker runs or has ever processed anything here")[0]
     behind = f"Behind by {worst.record.lag_s:.1f} s at most, in shard {worst.record.shard}; {records}."
     if worst.record.lag_s <= MAX_LAG_S:
         return Check("lag", True, behind)
@@ -352,12 +387,8 @@ def _latest(client: Any, subject: str, not_found: type[Any]) -> object | None:  
 
 def _examine_schemas(names: TopicNames, registry: Mapping[str, str]) -> Check:
     if not registry.get("url"):
-        return Check(
-            "schemas",
-            True,
-            f"No registry is configured: the {len(catalogue.releases())} packaged schemas "
-            "and their fixed ids are used.",
-        )
+        what = f"the {len(catalogue.releases())} packaged schemas and their fixed ids are used"
+        return unchecked(("schemas",), f"no registry is configured; {what}")[0]
     try:
         return check_schemas(names, read_registry(registry, [names.subject(topic) for topic in TOPICS]))
     except FuseboardError as error:

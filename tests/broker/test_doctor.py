@@ -12,8 +12,10 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 from fuseboard_schemas import catalogue
 from fuseboard_schemas.codec import Encoder
+from fuseboard_schemas.errors import ConfigurationError
 from fuseboard_schemas.records import Heartbeat
 from fuseboard_schemas.topics import TOPICS, TopicNames
+from fuseboard_streams import doctor
 from fuseboard_streams.doctor import Check, examine, exit_code
 from fuseboard_streams.embedded import free_ports
 
@@ -74,8 +76,10 @@ def test_a_cluster_with_a_worker_that_keeps_up_is_fine(broker: str, names: Topic
 
     checks = examine({"bootstrap.servers": broker}, names.prefix, listen_s=30)
 
-    assert [check for check in checks if not check.ok] == []
+    assert [check.name for check in checks if check.status != "ok"] == ["schemas"]
     found = _by_name(checks)
+    assert found["schemas"].status == "unchecked"
+    assert "no registry is configured" in found["schemas"].detail
     assert found["partitions"].detail == "Every topic has 2 partitions."
     assert found["heartbeats"].detail == "All 2 shards are owned, by 1 worker(s)."
     assert "agree with the broker's clock" in found["clock"].detail
@@ -91,19 +95,34 @@ def test_a_clock_that_is_off_is_noticed(broker: str, names: TopicNames, heart: N
 
 def test_no_topics_and_no_worker_are_said(broker: str, unique_prefix: str) -> None:
     checks = examine({"bootstrap.servers": broker}, unique_prefix)
-    assert [check.name for check in checks if not check.ok] == ["topics"]
+    assert [check.name for check in checks if check.status == "failed"] == ["topics"]
+    assert [check.name for check in checks if check.status == "ok"] == ["broker"]
     assert exit_code(checks) == 1
 
 
 def test_no_worker_is_said(broker: str, names: TopicNames) -> None:
     checks = examine({"bootstrap.servers": broker}, names.prefix, listen_s=0.0)
-    assert [check.name for check in checks if not check.ok] == ["heartbeats"]
+    assert [check.name for check in checks if check.status == "failed"] == ["heartbeats"]
+    assert [check.name for check in checks if check.status == "unchecked"] == ["schemas", "clock", "lag"]
+
+
+def test_heartbeats_that_cannot_be_read_leave_the_other_findings(
+    broker: str, names: TopicNames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise ConfigurationError("no ACL for it")
+
+    monkeypatch.setattr(doctor, "listen", refused)
+    found = _by_name(examine({"bootstrap.servers": broker}, names.prefix))
+    assert (found["topics"].status, found["heartbeats"].status, found["heartbeats"].exit_code) == ("ok", "failed", 2)
+    assert (found["clock"].status, found["lag"].status) == ("unchecked", "unchecked")
 
 
 def test_an_unreachable_broker_ends_the_examination_with_exit_code_3() -> None:
     (port,) = free_ports(1)
     checks = examine({"bootstrap.servers": f"127.0.0.1:{port}"}, "t.")
-    assert [(check.name, check.ok) for check in checks] == [("broker", False)]
+    assert [check.status for check in checks] == ["failed", *["unchecked"] * 7]
+    assert checks[0].name == "broker"
     assert exit_code(checks) == 3
 
 

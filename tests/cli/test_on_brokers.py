@@ -407,7 +407,17 @@ class TestDoctor:
         assert result.exit_code == 1
         found = json.loads(result.stdout)
         assert found["ok"] is False
-        assert [c["name"] for c in found["checks"] if not c["ok"]] == ["heartbeats"]
+        assert [c["name"] for c in found["checks"] if c["ok"] is False] == ["heartbeats"]
+        left = [c for c in found["checks"] if c["status"] == "unchecked"]
+        assert [(c["name"], c["ok"], c["exit_code"]) for c in left] == [
+            ("schemas", None, 0),
+            ("clock", None, 0),
+            ("lag", None, 0),
+        ]
+        assert (found["passed"], found["failed"], found["unchecked"]) == (4, 1, 3)
+        text = run("doctor", "--listen", "0.2", *board.options).stdout
+        assert "--  clock           Not checked: no worker sends heartbeats" in text
+        assert text.endswith("1 check failed, 4 passed, 3 could not be made\n")
 
 
 class TestTapOfDecisions:

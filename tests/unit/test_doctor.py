@@ -18,6 +18,7 @@ from fuseboard_streams.doctor import (
     check_schemas,
     check_topics,
     exit_code,
+    unchecked,
 )
 from fuseboard_streams.heartbeat_reader import Beat
 
@@ -101,7 +102,7 @@ def test_a_workers_clock_is_compared_with_the_brokers() -> None:
 
 
 def test_clocks_are_not_judged_without_a_live_heartbeat() -> None:
-    assert check_clocks({0: _beat(0, age_s=3600, live=False)}, NOW).ok
+    assert check_clocks({0: _beat(0, age_s=3600, live=False)}, NOW).status == "unchecked"
 
 
 def test_every_shard_needs_a_fresh_heartbeat() -> None:
@@ -115,7 +116,6 @@ def test_every_shard_needs_a_fresh_heartbeat() -> None:
 @pytest.mark.parametrize(
     ("lags", "beats", "ok"),
     [
-        ([Lag("g", 0, 0)], {}, True),
         ([Lag("g", 4, 0)], {}, True),
         ([Lag("g", 4, 7)], {}, False),
         ([Lag("g", 4, 7)], {0: _beat(0, lag_s=1.5)}, True),
@@ -127,6 +127,24 @@ def test_lag_is_judged_in_seconds_by_live_owners(lags: list[Lag], beats: dict[in
     check = check_lag(lags, beats, NOW)
     assert check.ok is ok
     assert bool(check.todo) is not ok
+
+
+def test_nothing_is_said_about_the_lag_of_workers_that_never_ran() -> None:
+    assert check_lag([Lag("g", 0, 0)], {}, NOW).status == "unchecked"
+
+
+def test_topics_that_are_not_there_are_not_compared() -> None:
+    there, partitions, config = check_topics(NAMES, {})
+    assert (there.status, partitions.status, config.status) == ("failed", "unchecked", "unchecked")
+
+
+def test_what_could_not_be_checked_is_neither_ok_nor_changes_the_exit_code() -> None:
+    skipped = unchecked(("a", "b"), "there is no clock")
+    assert [(check.status, check.ok, check.detail) for check in skipped] == [
+        ("unchecked", None, "Not checked: there is no clock.")
+    ] * 2
+    assert exit_code(skipped) == 0
+    assert exit_code([*skipped, Check("c", False, "", exit_code=2)]) == 2
 
 
 def test_the_exit_code_is_the_worst_failed_checks() -> None:

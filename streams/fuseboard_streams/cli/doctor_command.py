@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ def command(group: str, listen_s: float, as_json: bool, connection: Connection) 
     """Check broker, topics, partitions, schemas, clocks, heartbeats and lag, and say what to do.
 
     Changes nothing. Exits with 1 if a check fails, 2 if the configuration is wrong, 3 if a server cannot be reached.
+    What cannot be checked is shown as such, with the reason, and does not change the exit code.
     """
     from fuseboard_streams import doctor
     from fuseboard_streams.cli.render.doctor import checks_lines
@@ -45,8 +47,18 @@ def command(group: str, listen_s: float, as_json: bool, connection: Connection) 
     checks = doctor.examine(settings, connection.prefix, group=group, registry=connection.registry, listen_s=listen_s)
     code = doctor.exit_code(checks)
     if as_json:
-        rows = [{**dataclasses.asdict(check), "exit_code": 0 if check.ok else check.exit_code} for check in checks]
-        shown = {"ok": code == 0, "checks": rows}
+        counts = collections.Counter(check.status for check in checks)
+        rows = [
+            {"status": check.status, **dataclasses.asdict(check), "exit_code": doctor.exit_code([check])}
+            for check in checks
+        ]
+        shown = {
+            "ok": code == 0,
+            "passed": counts["ok"],
+            "failed": counts["failed"],
+            "unchecked": counts["unchecked"],
+            "checks": rows,
+        }
         click.echo(json.dumps(shown, ensure_ascii=False))
     else:
         click.echo("\n".join(checks_lines(checks, paint(), terminal_columns())))
