@@ -21,7 +21,7 @@ from fuseboard_schemas.errors import ConfigurationError
 from fuseboard_schemas.keys import actor_key, partition_for
 from fuseboard_schemas.records import BreakerState, Effect
 from fuseboard_schemas.topics import TOPICS, TopicNames
-from fuseboard_streams.cli import kafka, top_command
+from fuseboard_streams.cli import kafka, monitor
 from fuseboard_streams.cli.render import top as render_top
 from tests.cli import samples
 from tests.cli.samples import BREAKER, NOW, SECOND
@@ -359,7 +359,7 @@ class TestTop:
 
     def test_a_snapshot(self, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
         # Windows so long that a slow machine cannot leave them.
-        monkeypatch.setattr(top_command, "WINDOW_S", 1_000)
+        monkeypatch.setattr(monitor, "WINDOW_S", 1_000)
         monkeypatch.setattr(render_top, "SILENT_AFTER_US", 1_000 * SECOND)
         board.calls(2_000)
         board.breakers(samples.closed(), samples.half_open(epoch=1), samples.command())

@@ -47,6 +47,8 @@ class Reader:
 
     def __init__(self, connection: Connection, *, uncommitted: bool = False) -> None:
         self.bootstrap = connection.bootstrap
+        self.timeout_s = METADATA_TIMEOUT_S
+        """How long the broker may take to answer a request."""
         self._errors = BrokerErrors()
         settings: dict[str, Any] = {
             **connection.client_settings(),
@@ -94,8 +96,10 @@ class Reader:
             UnreachableError: No broker answered.
         """
         found = self._call(
-            f"while asking for topic {topic}", lambda: self._consumer.list_topics(timeout=METADATA_TIMEOUT_S)
+            f"while asking for topic {topic}", lambda: self._consumer.list_topics(timeout=self.timeout_s)
         )
+        # Whoever answers is not away, whatever was heard of it before.
+        self._errors.last = None
         metadata = found.topics.get(topic)
         if metadata is None or metadata.error is not None or not metadata.partitions:
             raise MissingTopicError(topic, self.bootstrap)
@@ -105,7 +109,7 @@ class Reader:
         """Return the first and the next offset of a partition (the last stable one, unless uncommitted)."""
         low, high = self._call(
             f"while asking for the offsets of {topic}",
-            lambda: self._consumer.get_watermark_offsets(TopicPartition(topic, partition), METADATA_TIMEOUT_S),
+            lambda: self._consumer.get_watermark_offsets(TopicPartition(topic, partition), self.timeout_s),
         )
         return Partition(partition, low, high)
 
@@ -114,7 +118,7 @@ class Reader:
         wanted = [TopicPartition(topic, p, ts // 1_000) for p in partitions]
         answer = self._call(
             f"while looking up a time in {topic}",
-            lambda: self._consumer.offsets_for_times(wanted, METADATA_TIMEOUT_S),
+            lambda: self._consumer.offsets_for_times(wanted, self.timeout_s),
         )
         return {p.partition: p.offset if p.offset >= 0 else self.watermarks(topic, p.partition).high for p in answer}
 
@@ -165,7 +169,7 @@ class Reader:
             if records or ended:
                 last = time.monotonic()
             elif time.monotonic() - last > timeout_s:
-                raise self._explain(KafkaException(KafkaError(KafkaError._TIMED_OUT)), f"while reading {topic}")
+                raise self.unanswered(f"while reading {topic}")
             yield from records
             left -= set(ended)
 
@@ -183,6 +187,10 @@ class Reader:
     def all_of(self, topic: str) -> Iterator[Message]:
         """Yield every record of a topic that is there now, partition by partition order kept."""
         return self.to_end(topic, dict.fromkeys(self.partitions(topic), OFFSET_BEGINNING))
+
+    def unanswered(self, doing: str) -> FuseboardError:
+        """Return the error of a broker that does not go on answering."""
+        return self._explain(KafkaException(KafkaError(KafkaError._TIMED_OUT)), doing)
 
     def _check_alive(self) -> None:
         """Raise if librdkafka has said meanwhile that no broker is left or that we are refused."""

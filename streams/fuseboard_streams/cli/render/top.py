@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fuseboard_streams.cli.render.breakers import breakers_table, is_open
 from fuseboard_streams.cli.render.lines import STATE_STYLE, evidence, probes, who
-from fuseboard_streams.cli.render.text import PLAIN, Cell, Paint, Style, ago, clip, clock, duration, plural, rate, table
+from fuseboard_streams.cli.render.text import (
+    PLAIN,
+    Cell,
+    Paint,
+    Style,
+    ago,
+    clip,
+    clock,
+    duration,
+    plural,
+    printable,
+    rate,
+    table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,6 +59,8 @@ class Snapshot:
         open_breakers: The newest command of every breaker that is not closed.
         transitions: The latest commands, the newest first.
         probed: By the breaker's id, whether calls of its tool can be probes, where that is known.
+        silent_since: When the broker was last heard, µs since the epoch; ``None`` while it answers.
+        problem: Why nothing is heard, for people.
     """
 
     at: int
@@ -59,6 +74,8 @@ class Snapshot:
     open_breakers: Sequence[BreakerCommand]
     transitions: Sequence[BreakerCommand]
     probed: Mapping[str, bool | None] = field(default_factory=dict)
+    silent_since: int | None = None
+    problem: str = ""
 
     def live(self) -> list[ShardView]:
         """Return the shards whose owner has been heard lately."""
@@ -75,9 +92,11 @@ class Snapshot:
             "bootstrap": self.bootstrap,
             "prefix": self.prefix,
             "partitions": self.partitions,
-            "events_per_s": round(self.events_per_s, 3),
+            "silent_since": self.silent_since,
+            "problem": self.problem or None,
+            "events_per_s": None if self.silent_since is not None else round(self.events_per_s, 3),
             "window_s": self.window_s,
-            "dead_letters_last_minute": self.dead_letters,
+            "dead_letters_last_minute": None if self.silent_since is not None else self.dead_letters,
             "lag_s": self.lag_s(),
             "shards_alive": len(self.live()),
             "workers": sorted({s.worker for s in self.live()}),
@@ -107,7 +126,11 @@ def top_lines(
         rows: The terminal's height: transitions that do not fit are left out; ``None`` shows all.
     """
     title = f"fuseboard top · {snapshot.bootstrap} · {snapshot.prefix}*"
-    lines = [f"{paint(title, 'bold')}  {paint(clock(snapshot.at) + ' UTC', 'dim')}", "", _summary(snapshot, paint), ""]
+    lines = [f"{paint(title, 'bold')}  {paint(clock(snapshot.at) + ' UTC', 'dim')}"]
+    if snapshot.silent_since is None:
+        lines += ["", _summary(snapshot, paint), ""]
+    else:
+        lines += ["", *_silence(snapshot, snapshot.silent_since, paint, columns), ""]
     lines += [*_workers(snapshot, paint, columns), "", *_breakers(snapshot, paint, columns)]
     if snapshot.transitions:
         room = None if rows is None else max(0, rows - len(lines) - 2)
@@ -116,6 +139,19 @@ def top_lines(
             lines += ["", paint("latest transitions", "bold")]
             lines += [_transition(c, paint, columns) for c in shown]
     return lines if rows is None else lines[:rows]
+
+
+def _silence(snapshot: Snapshot, since: int, paint: Paint, columns: int | None) -> list[str]:
+    """Return what to say instead of figures while the broker does not answer."""
+    gap = ago(since, snapshot.at)
+    said = f"nothing heard from {snapshot.bootstrap} since {clock(since)} UTC ({gap}); trying again"
+    lines = [said, "what follows was so then: breakers may have changed, agents follow what they know"]
+    lines += [printable(snapshot.problem)] if snapshot.problem else []
+    styles: tuple[Style, ...] = ("red bold", "yellow", "dim")
+    return [
+        paint(line if columns is None else clip(line, columns), style)
+        for line, style in zip(lines, styles, strict=False)
+    ]
 
 
 def _summary(snapshot: Snapshot, paint: Paint) -> str:
