@@ -47,6 +47,13 @@ def test_environment_variables_are_in_the_help() -> None:
         (("tap", "tool-calls", "-X", "no.such.setting=1"), "no.such.setting"),
         (("tap", "tool-calls", "--prefix", "a b"), "--prefix 'a b'"),
         (("tap", "tool-calls", "--bootstrap", ""), "no broker given"),
+        (("tap", "tool-calls", "--bootstrap", "foo:bar"), "'foo:bar' is no broker's address. Expected host:port"),
+        (("doctor", "--bootstrap", "foo:bar"), "--bootstrap 'foo:bar'"),
+        (("top", "--once", "--bootstrap", "foo:bar"), "--bootstrap 'foo:bar'"),
+        (("publish", "-", "--bootstrap", "foo:bar"), "--bootstrap 'foo:bar'"),
+        (("topics", "plan", "--bootstrap", "foo:bar"), "--bootstrap 'foo:bar'"),
+        (("worker", "--bootstrap", "foo:bar"), "--bootstrap 'foo:bar'"),
+        (("tap", "tool-calls", "-X", "bootstrap.servers=foo:bar"), "bootstrap.servers 'foo:bar'"),
         (("tap", "tool-calls", "--config", "/no/such.toml"), "/no/such.toml: the configuration file cannot be read"),
         (("publish", "/no/such.jsonl"), "/no/such.jsonl: No such file"),
         (("publish", "-", "--record", "zebra"), "'zebra' is no record"),
@@ -272,6 +279,27 @@ class TestConfiguration:
         path.write_bytes(b'a = "\xff"')
         with pytest.raises(ConfigurationError, match=r"byte 5 is not UTF-8"):
             load_toml(path)
+
+    @pytest.mark.parametrize(
+        "text",
+        ["a:1", "a", " a:1, b.c-d_e:65535 ,", "[::1]:9092", "10.0.0.1:9092", "SASL_SSL://a:1", "bücher.example:1"],
+    )
+    def test_addresses_that_librdkafka_takes(self, text: str) -> None:
+        assert connect(text, "p.", (), {}, {}).bootstrap == text.strip()
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *("a:", ":1", "a:0", "a:65536", "a:123456", "a:-1", "a:1:2", "::1", "a b:1", "a:1;b:2", "a:\uff11"),
+            *("http://a:1", "a:1/x", "u@a:1", "['a:1']", "[::1", "a:1,foo:bar"),
+        ],
+    )
+    def test_a_malformed_address_is_refused(self, text: str) -> None:
+        with pytest.raises(ConfigurationError, match="is no broker's address"):
+            connect(text, "p.", (), {}, {})
+
+    def test_messages_name_the_address_that_clients_use(self) -> None:
+        assert connect("a:1", "p.", ("bootstrap.servers=b:2",), {}, {}).bootstrap == "b:2"
 
     def test_nested_tables_are_dotted_names(self) -> None:
         assert flatten({"a": {"b": {"c": 1.5}, "d": False}}, "kafka") == {"a.b.c": "1.5", "a.d": "false"}

@@ -19,6 +19,11 @@ DEFAULT_PREFIX: Final = "fuseboard."
 KAFKA_ENV: Final = "FUSEBOARD_KAFKA__"
 _POSITION: Final = re.compile(r"\(at line (\d+), column (\d+)\)|\(at end of document\)")
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._-]*")
+_BROKER: Final = re.compile(
+    r"((plaintext|ssl|sasl_plaintext|sasl_ssl)://)?(?P<host>\[[\w:.%]+\]|[^\s:/@\[\]'\"]+)(:(?P<port>[0-9]{1,5}))?",
+    re.IGNORECASE | re.ASCII,
+)
+_LAST_PORT: Final = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +151,41 @@ def connect(
         ConfigurationError: Something in them is malformed.
     """
     environment = os.environ if environment is None else environment
-    if not bootstrap.strip():
-        raise ConfigurationError("--bootstrap: no broker given. Expected host:port, e.g. localhost:9092.")
+    check_bootstrap(bootstrap, "--bootstrap")
     if not _PREFIX.fullmatch(prefix):
         raise ConfigurationError(
             f"--prefix {prefix!r}: a topic name may have letters, digits, '.', '_' and '-' only. "
             f"The default is {DEFAULT_PREFIX!r}."
         )
     kafka = section(file, "kafka") | kafka_from_environment(environment) | parse_pairs(pairs, "-X")
+    if "bootstrap.servers" in kafka:
+        # Clients prefer it, so messages must name it too.
+        bootstrap = kafka["bootstrap.servers"]
+        check_bootstrap(bootstrap, "bootstrap.servers")
     registry = section(file, "registry") | registry_from_environment(environment)
     return Connection(bootstrap.strip(), prefix, kafka, registry)
+
+
+def check_bootstrap(text: str, option: str) -> None:
+    """Check the addresses of brokers, which librdkafka does not: it looks for a host of any name, for ever.
+
+    Args:
+        text: ``host:port,…``; a port may be left out, and a protocol may stand in front, as librdkafka has it.
+        option: What to call it in messages.
+
+    Raises:
+        ConfigurationError: There is none, or one is malformed.
+    """
+    brokers = [part.strip() for part in text.split(",") if part.strip()]
+    if not brokers:
+        raise ConfigurationError(f"{option}: no broker given. Expected host:port, e.g. {DEFAULT_BOOTSTRAP}.")
+    for broker in brokers:
+        found = _BROKER.fullmatch(broker)
+        if found is None or not 0 < int(found["port"] or 1) <= _LAST_PORT:
+            raise ConfigurationError(
+                f"{option} {text!r}: {broker!r} is no broker's address. Expected host:port with a port from 1 to "
+                f"{_LAST_PORT}, several with commas between them, e.g. {DEFAULT_BOOTSTRAP} or [::1]:9092."
+            )
 
 
 def section(file: Mapping[str, Any], name: str) -> dict[str, str]:
