@@ -42,6 +42,7 @@ def test_environment_variables_are_in_the_help() -> None:
         (("tap", "nonsense"), "none of Fuseboard's topics"),
         (("tap", "tool-calls", "--from", "yesterday"), "--from 'yesterday': expected beginning"),
         (("tap", "tool-calls", "--where", "x=1"), "ToolCall has no field 'x'"),
+        (("tap", "tool-calls", "--where", "outcome=FOO"), "outcome is one of OK, ERROR, TIMEOUT, DENIED, CANCELLED"),
         (("tap", "state", "--tool", "x"), "StateRecord has no field 'tool'"),
         (("tap", "tool-calls", "-X", "oops"), "-X 'oops': expected key=value"),
         (("tap", "tool-calls", "-X", "no.such.setting=1"), "no.such.setting"),

@@ -1,9 +1,12 @@
 """What ``--from`` and ``--where`` mean."""
 
+import dataclasses
+
 import pytest
 
+from fuseboard_schemas import catalogue, records
 from fuseboard_schemas.errors import ConfigurationError
-from fuseboard_schemas.records import Effect, Outcome, ToolCall
+from fuseboard_schemas.records import BreakerCommand, Effect, Outcome, ToolCall
 from fuseboard_streams.cli.kafka import Partition
 from fuseboard_streams.cli.selection import Start, find_topic, parse_conditions, parse_start
 
@@ -87,6 +90,51 @@ def test_named_filters_add_to_the_conditions() -> None:
 def test_a_field_that_the_record_lacks_is_named_with_those_it_has() -> None:
     with pytest.raises(ConfigurationError, match=r"no field 'toll'.*tool"):
         parse_conditions(ToolCall, ["toll=x"])
+
+
+@pytest.mark.parametrize(
+    ("record", "where", "expected"),
+    [
+        (ToolCall, "outcome=FOO", r"--where outcome=FOO: outcome is one of OK, ERROR, TIMEOUT, DENIED, CANCELLED;"),
+        (ToolCall, "outcome!=FOO", r"--where outcome!=FOO: outcome is one of OK"),
+        (ToolCall, "outcome=error", r"Did you mean outcome=ERROR\?"),
+        (ToolCall, "outcome=FOO*", r"is one of OK"),
+        (ToolCall, "outcome=null", r"is one of OK"),
+        (ToolCall, "outcome=", r"is one of OK"),
+        (ToolCall, "probe=yes", r"probe is one of true, false;"),
+        (ToolCall, "ts=2026-11-23", r"ts is a number"),
+        (ToolCall, "attempt=null", r"attempt is a number"),
+        (BreakerCommand, "state=open", r"Did you mean state=OPEN\?"),
+    ],
+)
+def test_a_value_that_the_field_cannot_have_is_refused_with_those_it_can(
+    record: type, where: str, expected: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=expected):
+        parse_conditions(record, [where])
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        *("outcome=ERR*", "outcome=?K", "outcome=[EO]*", "outcome!=OK", "probe=t*", "seq=null", "seq=1?", "ts=1795*"),
+        *("cost_usd_micros=1200", "client_id=ffffffffffffffff", "tool=", "trace_id=null", "intent=anything"),
+    ],
+)
+def test_a_value_that_the_field_can_have_is_taken(where: str) -> None:
+    assert len(parse_conditions(ToolCall, [where])) == 1
+
+
+def test_every_field_of_every_record_can_be_filtered_by() -> None:
+    for name in catalogue.record_names():
+        record = getattr(records, name)
+        wheres = [f"{field.name}=*" for field in dataclasses.fields(record)]
+        assert len(parse_conditions(record, wheres)) == len(wheres)
+
+
+def test_a_field_that_is_meant_is_suggested() -> None:
+    with pytest.raises(ConfigurationError, match=r"no field 'outcom' to filter by\. Did you mean 'outcome'\?"):
+        parse_conditions(ToolCall, ["outcom=OK"])
 
 
 def test_a_condition_without_a_value_is_refused() -> None:

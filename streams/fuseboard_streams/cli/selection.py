@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import types
+import typing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -95,7 +99,8 @@ def parse_conditions(record: type, where: Sequence[str], **exact: str | None) ->
         exact: Field name to pattern; ``None`` where the option was not given.
 
     Raises:
-        ConfigurationError: A condition is malformed, or the record has no such field.
+        ConfigurationError: A condition is malformed, the record has no such field, or the field never has such a
+            value.
     """
     conditions = [Condition(name, value) for name, value in exact.items() if value is not None]
     for text in where:
@@ -107,12 +112,61 @@ def parse_conditions(record: type, where: Sequence[str], **exact: str | None) ->
             )
         conditions.append(Condition(name.removesuffix("!").strip(), value, wanted=not name.endswith("!")))
     fields = [field.name for field in dataclasses.fields(record)]
+    types_of = typing.get_type_hints(record)
     for condition in conditions:
         if condition.field not in fields:
+            close = difflib.get_close_matches(condition.field, fields, 1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ConfigurationError(
-                f"{record.__name__} has no field {condition.field!r} to filter by. Its fields: {', '.join(fields)}."
+                f"{record.__name__} has no field {condition.field!r} to filter by.{hint} Its fields: "
+                f"{', '.join(fields)}."
             )
+        _check_value(condition, types_of[condition.field])
     return conditions
+
+
+def _check_value(condition: Condition, kind: Any) -> None:  # noqa: ANN401 - a type or a union
+    """Refuse a pattern that no value of a field can match: it would show nothing, or everything, without a word.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    parts = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    empty = ("null",) if types.NoneType in parts else ()
+    (plain, *others) = [part for part in parts if part is not types.NoneType]
+    values = _values(plain)
+    if others or values is None or any(fnmatchcase(text, condition.pattern) for text in (*values, *empty)):
+        return
+    name, pattern = condition.field, condition.pattern
+    if not values and _could_be_number(name, pattern):
+        return
+    sign = "=" if condition.wanted else "!="
+    close = [text for text in values if text.casefold() == pattern.casefold()]
+    hint = f" Did you mean {name}{sign}{close[0]}?" if close else ""
+    expected = f"one of {', '.join((*values, *empty))}" if values else "a number"
+    raise ConfigurationError(
+        f"--where {name}{sign}{pattern}: {name} is {expected}; a pattern may have * and ? as in file names.{hint}"
+    )
+
+
+def _values(kind: object) -> tuple[str, ...] | None:
+    """Return all that a field of a type can be; nothing for numbers, which are too many; ``None`` for any text."""
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return tuple(str(each.value) for each in kind)
+    if kind is bool:
+        return ("true", "false")
+    return () if kind in (int, float) else None
+
+
+def _could_be_number(name: str, pattern: str) -> bool:
+    """Return whether a pattern can match a number as text; a client's id is shown in hexadecimal."""
+    if name == "client_id" or any(char in pattern for char in "*?["):
+        return True
+    try:
+        float(pattern)
+    except ValueError:
+        return False
+    return True
 
 
 def find_topic(name: str, prefix: str) -> Topic:
