@@ -15,6 +15,9 @@ MAX_LINE_BYTES: Final = 4 * 1024 * 1024
 
 _CHUNK: Final = 64 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
+_GZIP: Final = b"\x1f\x8b"
+_SPREAD: Final = {"[": "`jq -c '.[]' FILE` makes them of an array", "{": "`jq -c . FILE` makes them of this"}
+"""What the first line of JSON for people is, and what to do about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ def _parse(raw: bytes) -> dict[str, Any]:
     Raises:
         _LineError: There is none.
     """
+    if raw.startswith(_GZIP):
+        raise _LineError("compressed data", "text: unpack it first, `gunzip -c FILE | …`")
     nul = raw.find(b"\0")
     if nul >= 0:
         raise _LineError(f"a NUL byte at byte {nul + 1}", "JSON text (is the file cut short, or UTF-16?)")
@@ -110,6 +115,9 @@ def _parse(raw: bytes) -> dict[str, Any]:
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
+        if text in _SPREAD:
+            expected = f"one JSON object per line; {_SPREAD[text]}"
+            raise _LineError("JSON over several lines", expected) from error
         raise _LineError(f"not JSON at column {error.colno}: {error.msg}", "one JSON object per line") from error
     except RecursionError as error:
         raise _LineError("JSON nested too deeply", "a flat JSON object") from error

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fuseboard_schemas.codec import Decoder
 from fuseboard_schemas.errors import ConfigurationError
 from fuseboard_schemas.jsonform import to_json
-from fuseboard_schemas.keys import actor_key, partition_for
+from fuseboard_schemas.keys import KeyFormatError, actor_key, partition_for
 from fuseboard_schemas.records import Scope, Signal, SignalLevel
 from fuseboard_schemas.topics import TopicNames
 from fuseboard_streams.cli.publishing import ADDRESS_ERRORS, Addresser, Assembler, Pacer, Prepared, Rebase, find_record
@@ -103,6 +103,53 @@ def test_a_wrong_field_is_named_with_what_was_expected(changes: dict[str, Any], 
     assert str(found).startswith("f.jsonl:12: ")
 
 
+@pytest.mark.parametrize(
+    ("record", "fields", "field", "text"),
+    [
+        ("Signal", {"scope": "ACTOR"}, "actor", "field `actor` is missing: expected a string, as the scope is ACTOR."),
+        ("Signal", {"scope": "ACTOR_TOOL", "actor": "a"}, "tool", "field `tool` is missing: expected a string, as the"),
+        ("Signal", {"scope": "SESSION", "actor": "a"}, "trace_id", "as the scope is SESSION."),
+        ("EnforcementAck", {"breaker_id": "x"}, "breaker_id", "field `breaker_id`: 'x' is no breaker id"),
+    ],
+)
+def test_a_record_about_a_breaker_names_one(record: str, fields: dict[str, Any], field: str, text: str) -> None:
+    common: dict[str, dict[str, Any]] = {
+        "Signal": {"source": "me", "level": "WARN", "metric": "m"},
+        "EnforcementAck": {
+            "epoch": 1,
+            "state": "OPEN",
+            "actor": "a",
+            "enforcer": "e",
+            "command_ts": NOW,
+            "client_id": 5,
+        },
+    }
+    values = {"ts": NOW, "tenant": "default", **common[record], **fields}
+    found = problem(assembler(record).prepare(Line(3, 1, values)))
+    assert found.field == field
+    assert text in found.detail
+
+
+def test_names_are_refused_in_the_same_words_as_other_fields() -> None:
+    found = problem(assembler().prepare(line(actor="")))
+    assert found.detail == "field `actor` is empty: expected 1 to 256 bytes."
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("tool-call", "tool-calls"), ("toolcall", "ToolCall"), ("Tool_Calls", "tool-calls"), ("override", "Override")],
+)
+def test_a_kind_that_is_meant_is_suggested(name: str, meant: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"Did you mean {meant}"):
+        find_record(name)
+
+
+@pytest.mark.parametrize("extra", [{"tombstone": True}, {"undecodable": {"reason": "UNDECODABLE"}}])
+def test_what_tap_shows_for_no_record_is_named_as_such(extra: dict[str, Any]) -> None:
+    tapped = Line(1, 1, {"record": "ToolCall", **extra, "kafka": {"offset": 5}})
+    assert "no readable record" in problem(assembler(None).prepare(tapped)).detail
+
+
 def test_a_missing_field_is_named() -> None:
     found = problem(assembler().prepare(Line(3, 1, {"ts": NOW, "tool": "t", "outcome": "OK"})))
     assert found.field == "actor"
@@ -154,9 +201,9 @@ def test_signals_and_acknowledgements_go_to_the_home_of_their_target() -> None:
 
 
 def test_a_signal_without_a_target_has_no_home() -> None:
-    fields = {"ts": NOW, "source": "j", "tenant": "default", "scope": "ACTOR", "level": "WARN", "metric": "m"}
+    fields = {"ts": NOW, "source": "j", "tenant": "default", "scope": "OTHER", "level": "WARN", "metric": "m"}
     item = prepared(assembler("Signal").prepare(Line(1, 1, fields)))
-    with pytest.raises(ValueError, match="missing"):
+    with pytest.raises(KeyFormatError, match="no breakers"):
         Addresser(NAMES, lambda _: 7).address(item)
 
 

@@ -29,6 +29,9 @@ def test_objects_come_with_their_line_numbers_and_blank_lines_are_skipped() -> N
     ("bad", "field", "found", "expected"),
     [
         (b'{"a": 1', None, "not JSON at column 8", "one JSON object per line"),
+        (b"[", None, "JSON over several lines", "one JSON object per line; `jq -c '.[]' FILE`"),
+        (b"{", None, "JSON over several lines", "one JSON object per line; `jq -c . FILE`"),
+        (b"\x1f\x8b\x08\x00", None, "compressed data", "text: unpack it first"),
         (b"[1, 2]", None, "a JSON array", "one JSON object per line"),
         (b"null", None, "a JSON null", "one JSON object per line"),
         (b"true", None, "a JSON boolean", "one JSON object per line"),

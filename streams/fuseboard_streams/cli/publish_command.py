@@ -109,6 +109,8 @@ def _opened(file: Path, *, again: bool) -> Iterator[tuple[BinaryIO, str]]:
             copy.seek(0)
             yield copy, "<stdin>"
     else:
+        if sys.stdin.isatty() and sys.stderr.isatty():
+            click.echo("reading from the terminal, one JSON object per line; Ctrl-D ends it", err=True)
         yield sys.stdin.buffer, "<stdin>"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import re
 from dataclasses import dataclass
@@ -36,6 +37,14 @@ PUBLISHABLE: Final = (*(kind.__name__ for kind in TOPIC_OF), "Signal", "Override
 _TYPE_PREFIX: Final = f"{catalogue.NAMESPACE}."
 _ID_FIELDS: Final = {"Signal": "signal_id", "Override": "override_id", "EnforcementAck": None}
 _FIELD: Final = re.compile(r"field `([^`]+)`")
+_PARTS_OF_TARGET: Final = {
+    "ACTOR": ("actor",),
+    "ACTOR_TOOL": ("actor", "tool"),
+    "TOOL": ("tool",),
+    "SESSION": ("actor", "trace_id"),
+}
+"""What names the target of a breaker besides its tenant, by scope."""
+_TAPPED_WITHOUT_RECORD: Final = frozenset({"tombstone", "undecodable"})
 _OURS: Final = ("record", "type", "kafka")
 """Fields of a line that are not the record's: its kind (either name), and where ``tap`` found it."""
 
@@ -52,7 +61,10 @@ def find_record(name: str) -> str:
         return record
     if record in catalogue.record_names():
         raise ConfigurationError(f"{record} is written by workers only. What can be published: {_choices()}.")
-    raise ConfigurationError(f"{name!r} is no record. What can be published: {_choices()}.")
+    names = {each.casefold(): each for kind in PUBLISHABLE for each in (for_record(kind).name, kind)}
+    close = difflib.get_close_matches(name.casefold().replace("_", "-"), names, 1)
+    hint = f" Did you mean {names[close[0]]}?" if close else ""
+    raise ConfigurationError(f"{name!r} is no record.{hint} What can be published: {_choices()}.")
 
 
 def _choices() -> str:
@@ -97,6 +109,9 @@ class Assembler:
                 ``None`` keeps it.
         """
         where = f"{self._source}:{line.number}"
+        if "kafka" in line.value and not _TAPPED_WITHOUT_RECORD.isdisjoint(line.value):
+            text = "`tap` found no readable record there, so that there is none to send; expected a record."
+            return Problem(self._source, line.number, None, text)
         try:
             name = self._kind(line.value)
             fields = {field: value for field, value in line.value.items() if field not in _OURS}
@@ -107,9 +122,9 @@ class Assembler:
             text = str(error).removeprefix(f"{where}: ")
             named = _FIELD.search(text)
             return Problem(self._source, line.number, named[1] if named else None, text)
-        unusable = _unusable_name(original)
+        unusable = _unusable_name(original) or _unusable_target(original)
         if unusable is not None:
-            return Problem(self._source, line.number, unusable.partition(" ")[0], unusable)
+            return Problem(self._source, line.number, *unusable)
         changes = {} if shift is None else {"ts": shift(original.ts)}
         if not self._keep_ids:
             changes |= {"client_id": self._client_id, "seq": self._next_seq(original, name)}
@@ -128,7 +143,8 @@ class Assembler:
             return self._record
         name = find_record(str(given))
         if self._record is not None and name != self._record:
-            raise ConfigurationError(f"field `record`: expected {self._record}, as --record says, got {name}.")
+            asked, found = for_record(self._record).name, for_record(name).name
+            raise ConfigurationError(f"field `record`: expected {asked}, as --record says, got {found}.")
         return name
 
     def _identity(self, record: str, number: int) -> dict[str, str]:
@@ -145,10 +161,28 @@ class Assembler:
         return seq
 
 
-def _unusable_name(record: Any) -> str | None:  # noqa: ANN401 - any publishable record
-    """Return why the worker could not use a record's names; names that may be left out are fine when they are."""
+def _unusable_name(record: Any) -> tuple[str, str] | None:  # noqa: ANN401 - any publishable record
+    """Return the name that the worker could not use, and why; names that may be left out are fine when they are."""
     actor, tool = getattr(record, "actor", None), getattr(record, "tool", None)
-    return check_identity(record.tenant, "-" if actor is None else actor, "-" if tool is None else tool)
+    wrong = check_identity(record.tenant, "-" if actor is None else actor, "-" if tool is None else tool)
+    if wrong is None:
+        return None
+    field, _, why = wrong.partition(" ")
+    return field, f"field `{field}` {why}."
+
+
+def _unusable_target(record: Any) -> tuple[str, str] | None:  # noqa: ANN401 - any publishable record
+    """Return what keeps a record about a breaker from naming one: the field, and what is wrong with it."""
+    if isinstance(record, EnforcementAck):
+        try:
+            parse_breaker_id(record.breaker_id)
+        except KeyFormatError as error:
+            return "breaker_id", f"field `breaker_id`: {error}"
+    if isinstance(record, Signal | Override):
+        for field in _PARTS_OF_TARGET.get(str(record.scope), ()):
+            if getattr(record, field) is None:
+                return field, f"field `{field}` is missing: expected a string, as the scope is {record.scope}."
+    return None
 
 
 class Addresser:
