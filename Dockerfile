@@ -9,6 +9,7 @@ COPY sdk sdk
 COPY schemas schemas
 COPY detectors detectors
 COPY streams streams
+COPY docs/runbooks docs/runbooks
 RUN uv sync --frozen --no-dev --extra worker --extra registry --no-editable
 
 FROM python:3.13-slim

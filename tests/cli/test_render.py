@@ -252,7 +252,7 @@ def test_an_open_breaker_in_words() -> None:
         "              baseline: up to 0.5% of the calls failing counts as normal",
         "  Decided by  event 0193-call-21, tool-calls 3@1042",
         "  Rule        tool-failing (enforce, page), version builtin-1",
-        "              runbook docs/runbooks/tool-failing.md",
+        "              runbook docs/runbooks/tool-failing.md: `fuseboard runbook tool-failing` prints it",
         "  Next        probes in 18 s",
         "              cooldown 30 s",
         "  Holds       tool-failing asks for DISABLE_TOOL since 12 s ago, until its probes come back clean",
@@ -263,6 +263,12 @@ def test_an_open_breaker_in_words() -> None:
         "    trip level A  10^6",
         "    floor         0.5%",
     ]
+
+
+def test_a_runbook_of_ones_own_is_shown_as_it_is() -> None:
+    text = "\n".join(breaker_words(command(runbook="https://wiki.example/x"), [], None, NOW))
+    assert "runbook https://wiki.example/x\n" in text
+    assert "runbook" not in "\n".join(breaker_words(command(runbook=None), [], None, NOW))
 
 
 def test_recovery_in_words() -> None:

@@ -51,6 +51,7 @@ COMMANDS: Final = {
     "top": LazyCommand("top_command", "Watch", "Live view: event rate, lag, workers, open breakers, transitions."),
     "tap": LazyCommand("tap_command", "Watch", "Decode a topic live, one line per record."),
     "breakers": LazyCommand("breakers_command", "Watch", "List the breakers, or show one in words."),
+    "runbook": LazyCommand("runbook_command", "Watch", "Print what to do about an open breaker."),
     "doctor": LazyCommand("doctor_command", "Watch", "Check brokers, topics, schemas, clock and lag."),
     "worker": LazyCommand("worker_command", "Run", "Run the stream processor that trips breakers."),
     "publish": LazyCommand("publish_command", "Run", "Send events from a JSONL file or standard input."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -46,6 +47,7 @@ _RELEASES: Final = {
     "PERSON": "until a person releases it",
 }
 _NEVER: Final = "stays shut: IRREVERSIBLE, never probed"
+_RUNBOOK: Final = re.compile(r"docs/runbooks/([a-z0-9-]+)\.md")
 _LABEL: Final = 12
 
 
@@ -244,7 +246,12 @@ def _decided(command: BreakerCommand, shard: int | None) -> list[str]:
 def _rule(command: BreakerCommand) -> list[str]:
     rule = printable(command.rule)
     lines = [f"{rule} ({str(command.mode).lower()}, {str(command.severity).lower()}), version {command.rules_version}"]
-    return [*lines, f"runbook {printable(command.runbook)}"] if command.runbook else lines
+    if not command.runbook:
+        return lines
+    # A path in the project's repository: of use to whoever has that, and to others the command that prints it.
+    ours = _RUNBOOK.fullmatch(command.runbook)
+    hint = f": `fuseboard runbook {ours[1]}` prints it" if ours else ""
+    return [*lines, f"runbook {printable(command.runbook)}{hint}"]
 
 
 def _next(command: BreakerCommand, now: int, probed: bool | None) -> list[str]:

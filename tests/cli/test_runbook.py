@@ -1,0 +1,52 @@
+"""The runbook that commands name can be read by whoever has the package alone."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from fuseboard_streams.cli import runbook_command
+from fuseboard_streams.cli.render.breakers import breaker_words
+from tests.cli.samples import NOW, command
+from tests.cli.support import run
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "runbooks" / "tool-failing.md"
+
+
+def test_it_is_printed() -> None:
+    assert run("runbook").stdout.split() == sorted(path.stem for path in PAGE.parent.glob("*.md"))
+    text = PAGE.read_text(encoding="utf-8")
+    assert run("runbook", "tool-failing").stdout.strip() == text.strip()
+    assert json.loads(run("runbook", "--json").stdout) == ["tool-failing"]
+    assert json.loads(run("runbook", "tool-failing", "--json").stdout) == {"name": "tool-failing", "text": text}
+
+
+def test_the_path_in_a_command_is_a_name_too() -> None:
+    assert run("runbook", "docs/runbooks/tool-failing.md").stdout.startswith("# Runbook: tool-failing\n")
+
+
+def test_what_breakers_show_says_works() -> None:
+    (line,) = (line for line in breaker_words(command(), [], None, NOW) if "runbook" in line)
+    assert run(*line.split("`")[1].split()[1:]).exit_code == 0
+
+
+def test_one_that_is_not_there_is_refused_with_those_that_are() -> None:
+    result = run("runbook", "nope")
+    assert result.exit_code == 2
+    assert "Those there are: tool-failing." in " ".join(result.stderr.split())
+
+
+def test_a_wheel_has_them_inside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
+    assert build["targets"]["wheel"]["force-include"] == {"docs/runbooks": "fuseboard_streams/runbooks"}
+    assert "COPY docs/runbooks docs/runbooks" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    inside, checkout = runbook_command._FOLDERS
+    assert (inside.parent.name, inside.name) == ("fuseboard_streams", "runbooks")
+    assert checkout == PAGE.parent
+    (tmp_path / "own.md").write_text("# Runbook: own\n", encoding="utf-8")
+    monkeypatch.setattr(runbook_command, "_FOLDERS", (tmp_path, checkout))
+    assert list(runbook_command.runbooks()) == ["own"]
+    monkeypatch.setattr(runbook_command, "_FOLDERS", (tmp_path / "nowhere",))
+    assert "none in this installation" in run("runbook", "x").stderr
