@@ -1,6 +1,6 @@
-"""Writes the generated tables of the documents: settings, topics, and the file map of ``ARCHITECTURE.md``.
+"""Writes the generated tables of the documents: settings, topics, metrics, and the file map of ``ARCHITECTURE.md``.
 
-Run ``.venv/bin/python docs/generate.py`` after changing a setting, a topic or a module; a test compares.
+Run ``.venv/bin/python docs/generate.py`` after changing a setting, a topic, a metric or a module; a test compares.
 """
 
 from __future__ import annotations
@@ -17,14 +17,19 @@ from fuseboard.envelope import TOPIC_OF
 from fuseboard.settings import Settings
 from fuseboard_detectors.failure import FailureParams
 from fuseboard_schemas import catalogue
+from fuseboard_schemas.records import BreakerState, Scope
 from fuseboard_schemas.topics import DAY_MS, TOPICS, Topic
 from fuseboard_streams.core.breaker_params import BreakerParams
+from fuseboard_streams.core.counters import ShardCounters
 from fuseboard_streams.core.settings import CoreSettings, Prior
 from fuseboard_streams.worker.loop import INPUTS, OUTPUTS
+from fuseboard_streams.worker.metrics import STAGES, ShardFacts, WorkerMetrics
 from fuseboard_streams.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from prometheus_client import Metric
 
 ROOT = Path(__file__).parents[1]
 NOBODY = "nobody yet"
@@ -197,6 +202,87 @@ def _readers(topic: Topic) -> str:
     return ", ".join(readers) or ("people, with `tap`" if _writers(topic) != NOBODY else NOBODY)
 
 
+_CORE_WORDS = {
+    "events": "Tool calls read.",
+    "rejected": "Tool calls that could not be used; they are dead letters.",
+    "duplicates": "Tool calls that were dropped because they had been seen.",
+    "late": "Tool calls too far behind stream time to decide anything.",
+    "clamped": "Tool calls from the future, set back to their arrival.",
+    "probes": "Tool calls that were probes.",
+    "warnings": "Statistics that reached the warn level.",
+    "trips": "Statistics that reached the trip level.",
+    "traces_evicted": "Traces that were forgotten because the table of traces was full: their caps begin anew.",
+    "acks": "Acknowledgements by enforcers that were folded into the state.",
+}
+"""Counters of the core whose class says nothing about them."""
+_UNITS = {"seconds": "s", "bytes": "B"}
+
+
+def _worker_metrics() -> WorkerMetrics:
+    """The metrics of a worker that has one shard, so that every family has a sample of what can be without an event."""
+    made = WorkerMetrics("", "", "")
+    made.shards[0] = ShardFacts("ready", keys={"tools": 0})
+    return made
+
+
+def metrics() -> str:
+    """All metrics of a worker."""
+    made = _worker_metrics()
+    declared = {each._name: each._labelnames for each in vars(made).values() if hasattr(each, "_labelnames")}
+    lines = ["| metric | type | unit | labels | what it is |", "|---|---|---|---|---|"]
+    for family in made.registry.collect():
+        if not family.name.startswith("fuseboard_"):
+            continue
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = declared.get(family.name, family.samples[0].labels if family.samples else ())
+        unit = _UNITS.get(family.name.rsplit("_", 1)[1], "1")
+        cells = (f"`{name}`", family.type, unit, ", ".join(f"`{label}`" for label in labels), _meaning(family))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _meaning(family: Metric) -> str:
+    if family.name == "fuseboard_worker_info":
+        return "Always 1; the labels say which worker it is."
+    core = family.name.removeprefix("fuseboard_core_")
+    if core == family.name:
+        return str(family.documentation)
+    return described(ShardCounters).get(core) or _CORE_WORDS[core]
+
+
+def labels() -> str:
+    """What the labels of the metrics can be."""
+    rows = {
+        "topic": f"an input topic without the prefix: {_listed(INPUTS)}",
+        "reason": "why a record is a dead letter; see [topics](topics.md)",
+        "outcome": _listed(("committed", "aborted")),
+        "stage": _listed(STAGES),
+        "scope": _listed(each.value for each in Scope if each is not Scope.OTHER),
+        "state": (
+            f"of a breaker: {_listed(each.value for each in BreakerState)}; of a shard: {_listed(_shard_states())}"
+        ),
+        "shard": "number of the partition",
+        "table": "table of the state",
+        "version, worker_id, group": "as in the heartbeats",
+    }
+    return "\n".join(
+        [
+            "| label | values |",
+            "|---|---|",
+            *(f"| {_listed(name.split(', '))} | {text} |" for name, text in rows.items()),
+        ]
+    )
+
+
+def _shard_states() -> list[str]:
+    families = _worker_metrics().registry.collect()
+    return [sample.labels["state"] for each in families if each.name == "fuseboard_shards" for sample in each.samples]
+
+
+def _listed(values: Iterable[str]) -> str:
+    return ", ".join(f"`{value}`" for value in values)
+
+
 FOLDERS = {
     "sdk/fuseboard": "What an agent imports. Two threads per process: the publisher's and the follower's.",
     "schemas/fuseboard_schemas": (
@@ -241,6 +327,7 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
         "priors": priors,
     },
     "docs/topics.md": {"topics": topics},
+    "docs/metrics.md": {"metrics": metrics, "labels": labels},
     "ARCHITECTURE.md": {"file map": file_map},
 }
 """Page to the generated sections in it."""

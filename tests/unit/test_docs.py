@@ -173,7 +173,7 @@ def test_files_named_in_the_text_exist() -> None:
 # ------------------------------------------------------------ generated parts
 
 
-@pytest.mark.parametrize("page", ["docs/configuration.md", "docs/topics.md"])
+@pytest.mark.parametrize("page", ["docs/configuration.md", "docs/topics.md", "docs/metrics.md"])
 def test_generated_tables_are_those_of_the_code(page: str) -> None:
     text = _read(page)
     assert _generator().rendered(page, text) == text, "run docs/generate.py"
@@ -183,6 +183,47 @@ def test_a_changed_default_is_noticed() -> None:
     text = _read("docs/configuration.md").replace("| `20_000` |", "| `30_000` |")
     assert text != _read("docs/configuration.md")
     assert _generator().rendered("docs/configuration.md", text) != text
+
+
+def _exposed() -> dict[str, set[str]]:
+    """Every series that a busy worker exposes, with its labels, as Prometheus reads them."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    from fuseboard_streams.worker.metrics import ShardFacts, WorkerMetrics
+
+    metrics = WorkerMetrics("1", "w", "g")
+    metrics.shards[0] = ShardFacts("ready", keys={"tools": 1})
+    for labelled in (metrics.records, metrics.dead_letters, metrics.transactions, metrics.stages, metrics.transitions):
+        labelled.labels(*("x" for _ in labelled._labelnames)).inc()
+    found: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(metrics.text().decode()):
+        for sample in family.samples:
+            found.setdefault(sample.name, set()).update(sample.labels)
+    return {name: names for name, names in found.items() if name.startswith("fuseboard_")}
+
+
+def test_the_table_of_metrics_is_what_prometheus_reads() -> None:
+    shown = {
+        name: set(re.findall(r"`(\w+)`", labels))
+        for name, labels in re.findall(
+            r"^\| `(fuseboard_\w+)` \| \w+ \| \w+ \| (.*?) \|", _read("docs/metrics.md"), re.MULTILINE
+        )
+    }
+    exposed = {
+        name: labels for name, labels in _exposed().items() if not name.endswith(("_created", "_bucket", "_sum"))
+    }
+    exposed["fuseboard_transaction_seconds"] = exposed.pop("fuseboard_transaction_seconds_count")
+    assert shown == exposed
+
+
+def test_alerts_use_metrics_and_labels_that_there_are() -> None:
+    exposed = _exposed()
+    alerts = _read("docs/metrics.md").partition("## What is worth an alert")[2]
+    used = re.findall(r"\b(fuseboard_\w+)(?:\{(\w+)=)?", alerts)
+    assert len(used) > 8
+    assert [
+        (name, label) for name, label in used if name not in exposed or (label and label not in exposed[name])
+    ] == []
 
 
 def test_every_reason_of_a_dead_letter_is_explained() -> None:
