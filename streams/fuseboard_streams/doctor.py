@@ -263,11 +263,11 @@ def check_heartbeats(beats: Mapping[int, Beat], partitions: int, now: float) -> 
         return Check("heartbeats", True, f"All {partitions} shards are owned, by {len(workers)} worker(s).")
     if len(stale) == partitions:
         seen = max((beat.appended_s for beat in beats.values()), default=None)
-        ago = "ever" if seen is None else f"for {now - seen:.0f} s"
+        found = "has ever sent a heartbeat" if seen is None else f"has sent a heartbeat for {now - seen:.0f} s"
         return Check(
             "heartbeats",
             False,
-            f"No worker has sent a heartbeat {ago}: nothing is detected, and agents treat their breakers as stale.",
+            f"No worker {found}: nothing is detected, and agents treat their breakers as stale.",
             "Start one with `fuseboard worker`.",
         )
     return Check(

@@ -4,6 +4,7 @@ import builtins
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,9 @@ def test_environment_variables_are_in_the_help() -> None:
         (("zzz",), "The commands are demo, top"),
         (("tap",), "Missing argument 'TOPIC'"),
         (("tap", "nonsense"), "none of Fuseboard's topics"),
+        (("tap", "tool-cals"), "Did you mean 'tool-calls'?"),
+        (("tap", "fuseboard.heartbeat"), "Did you mean 'heartbeats'?"),
+        (("doctor", "--group", ""), "--group: expected the name of a consumer group"),
         (("tap", "tool-calls", "--from", "yesterday"), "--from 'yesterday': expected beginning"),
         (("tap", "tool-calls", "--where", "x=1"), "ToolCall has no field 'x'"),
         (("tap", "tool-calls", "--where", "outcome=FOO"), "outcome is one of OK, ERROR, TIMEOUT, DENIED, CANCELLED"),
@@ -307,9 +311,16 @@ class TestConfiguration:
 
 
 def test_version() -> None:
+    short = run("--version")
+    assert (short.exit_code, short.stdout) == (0, f"fuseboard {version('fuseboard')}\n")
     found = json.loads(run("version", "--json").stdout)
     assert {"fuseboard", "python", "librdkafka", "fastavro"} <= set(found)
     assert "fuseboard" in run("version").stdout
+
+
+def test_no_line_of_help_is_cut() -> None:
+    for group in ("breakers", "schema", "topics"):
+        assert "..." not in run(group, "--help").output.replace("[ARGS]...", "")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

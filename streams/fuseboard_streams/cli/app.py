@@ -190,6 +190,15 @@ def _debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None
         ctx.obj.debug = True
 
 
+def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    """Print the version that is installed and stop."""
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"fuseboard {version('fuseboard')}")
+        ctx.exit()
+
+
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -205,6 +214,14 @@ def _debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None
     expose_value=False,
     callback=_debug,
     help="Show the traceback of an error. [FUSEBOARD_DEBUG]",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and stop; `fuseboard version` shows more.",
 )
 def cli() -> None:
     """Circuit breakers for AI agents.

@@ -55,7 +55,7 @@ def list_command(only_open: bool, actor: str | None, tenant: str | None, as_json
         click.echo("no breaker is open" if only_open else "no breaker has tripped")
 
 
-@command.command("show")
+@command.command("show", short_help="Show one breaker in words.")
 @click.argument("target")
 @click.argument("tool", required=False)
 @click.option("--tenant", default="default", show_default=True, help="Tenant of the actor.")

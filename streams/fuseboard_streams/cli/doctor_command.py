@@ -43,6 +43,8 @@ def command(group: str, listen_s: float, as_json: bool, connection: Connection) 
     from fuseboard_streams import doctor
     from fuseboard_streams.cli.render.doctor import checks_lines
 
+    if not group:
+        raise click.BadParameter("expected the name of a consumer group, e.g. fuseboard.", param_hint="--group")
     settings = connection.client_settings()
     checks = doctor.examine(settings, connection.prefix, group=group, registry=connection.registry, listen_s=listen_s)
     code = doctor.exit_code(checks)

@@ -20,7 +20,7 @@ def command() -> None:
     """List, show, check or register the Avro schemas."""
 
 
-@command.command("list")
+@command.command("list", short_help="List records, topics, versions and ids.")
 @json_option
 def list_command(as_json: bool) -> None:
     """List the records with their topics, released versions and fixed ids."""
@@ -34,7 +34,7 @@ def list_command(as_json: bool) -> None:
         click.echo("\n".join(list_lines(schemas, paint(), terminal_columns())))
 
 
-@command.command("show")
+@command.command("show", short_help="Print one schema as JSON.")
 @click.argument("name")
 @click.option("--version", type=click.IntRange(min=1), help="A released version; the current schema without it.")
 @click.option("--json", "_as_json", is_flag=True, help="Accepted for symmetry: the output is JSON anyway.")
@@ -51,7 +51,7 @@ def show_command(name: str, version: int | None, _as_json: bool) -> None:
     click.echo(json.dumps(schema, indent=2, ensure_ascii=False))
 
 
-@command.command("check")
+@command.command("check", short_help="Check what a change would break.")
 @click.argument("directory", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
 @json_option
 @registry_options
@@ -85,7 +85,7 @@ def check_command(directory: Path | None, as_json: bool, registry: dict[str, str
         raise click.exceptions.Exit(1)
 
 
-@command.command("register")
+@command.command("register", short_help="Register the schemas of all topics.")
 @json_option
 @registry_options
 def register_command(as_json: bool, registry: dict[str, str], prefix: str) -> None:

@@ -177,8 +177,10 @@ def find_topic(name: str, prefix: str) -> Topic:
     """
     topic = by_name(name.replace("_", "-")) or TopicNames(prefix).find(name)
     if topic is None:
+        names = [topic.name for topic in TOPICS]
+        close = difflib.get_close_matches(name.removeprefix(prefix).replace("_", "-"), names, 1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ConfigurationError(
-            f"{name!r} is none of Fuseboard's topics under the prefix {prefix!r}. They are: "
-            f"{', '.join(topic.name for topic in TOPICS)}."
+            f"{name!r} is none of Fuseboard's topics under the prefix {prefix!r}.{hint} They are: {', '.join(names)}."
         )
     return topic

@@ -51,6 +51,9 @@ class Agent:
         self._outage = outage
         self._tell = tell
         self._pause_s = pause_s
+        # As decorators do at import: from here on the tools' breakers are followed, and known before the first call.
+        for tool, effect in EFFECTS.items():
+            fuse.tool(effect=effect, name=tool)(self._answer)
         self._thread: threading.Thread | None = None
         self.failure: BaseException | None = None
         """What ended the agent, if it was not the end of its traces."""
