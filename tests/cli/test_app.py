@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException
 from fuseboard_schemas.errors import ConfigurationError, FuseboardError, UnreachableError
 from fuseboard_streams.cli import app, kafka, sending
 from fuseboard_streams.cli.app import report
-from fuseboard_streams.cli.config import Connection, connect, flatten, load_toml
+from fuseboard_streams.cli.config import SECTIONS, WORKER_SETTINGS, Connection, connect, flatten, load_toml
 from tests.cli.support import run
 
 NOWHERE = ("--bootstrap", "127.0.0.1:1")
@@ -278,6 +278,36 @@ class TestConfiguration:
         path.write_text(text, encoding="utf-8")
         with pytest.raises(ConfigurationError, match=expected):
             connect("h:1", "p.", (), load_toml(path), {})
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ('bootstarp = "h:1"\n', "there is no setting 'bootstarp'. Did you mean 'bootstrap'?"),
+            ("[kafak]\nx = 1\n", "there is no setting 'kafak'. Did you mean 'kafka'?"),
+            ("zzz = 1\n", "there is no setting 'zzz'. At the top"),
+        ],
+    )
+    @pytest.mark.parametrize("command", [("tap", "tool-calls"), ("worker",), ("schema", "check")])
+    def test_a_setting_that_nothing_reads_is_refused(
+        self, tmp_path: Path, text: str, expected: str, command: tuple[str, ...]
+    ) -> None:
+        path = tmp_path / "bad.toml"
+        path.write_text(text, encoding="utf-8")
+        result = run(*command, "--config", str(path))
+        assert result.exit_code == 2
+        assert expected in " ".join(result.stderr.split())
+
+    def test_one_file_serves_all_commands(self, tmp_path: Path) -> None:
+        path = tmp_path / "good.toml"
+        path.write_text(
+            "interval = 2\npartitions = 3\ngroup = 'g'\nhttp_port = 1\n[core]\n[worker]\n", encoding="utf-8"
+        )
+        assert run("schema", "check", "--config", str(path)).exit_code == 0
+
+    def test_the_settings_of_a_worker_are_those_of_its_class(self) -> None:
+        from fuseboard_streams.worker.settings import WorkerSettings
+
+        assert set(WorkerSettings.model_fields) == WORKER_SETTINGS | SECTIONS - {"worker"}
 
     def test_a_file_in_another_encoding(self, tmp_path: Path) -> None:
         path = tmp_path / "bad.toml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import tomllib
@@ -11,11 +12,22 @@ from typing import TYPE_CHECKING, Any, Final
 from fuseboard_schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 DEFAULT_BOOTSTRAP: Final = "localhost:9092"
 DEFAULT_PREFIX: Final = "fuseboard."
+SECTIONS: Final = frozenset({"kafka", "registry", "worker", "core"})
+"""The tables that a configuration file may have."""
+WORKER_SETTINGS: Final = frozenset(
+    (
+        *("batch_records", "bootstrap", "catch_up_records", "checkpoint_bytes_per_event", "checkpoint_min_bytes"),
+        *("connect_timeout_s", "group", "heartbeat_s", "http", "http_host", "http_port", "idle_after_s"),
+        *("idle_wait_ms", "instance_id", "log_format", "log_level", "lookahead", "prefix", "session_timeout_ms"),
+        *("transaction_timeout_ms", "trim_interval_s", "until_end", "worker_id"),
+    )
+)
+"""What a worker reads at the top of the file, which all commands share; named here because its class is not light."""
 KAFKA_ENV: Final = "FUSEBOARD_KAFKA__"
 _POSITION: Final = re.compile(r"\(at line (\d+), column (\d+)\)|\(at end of document\)")
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._-]*")
@@ -68,6 +80,16 @@ def load_toml(path: Path) -> dict[str, Any]:
             f"{path}{where}: not valid TOML: {what}. Write `key = value` lines and [section] headings, e.g. "
             'bootstrap = "localhost:9092".'
         ) from error
+
+
+def unknown_setting(key: str, known: Iterable[str], path: Path) -> ConfigurationError:
+    """Return the error for a key of a configuration file that nothing would read."""
+    close = difflib.get_close_matches(key, sorted(known), 1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return ConfigurationError(
+        f"{path}: there is no setting {key!r}.{hint} At the top of the file stand bootstrap, prefix, the worker's "
+        f"settings and other options by their names; its sections are {', '.join(f'[{s}]' for s in sorted(SECTIONS))}."
+    )
 
 
 def flatten(table: Mapping[str, Any], where: str) -> dict[str, str]:

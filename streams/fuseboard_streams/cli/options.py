@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -10,14 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fuseboard_streams.cli.app import RunState
+from fuseboard_streams.cli.app import MissingExtraError, RunState
 from fuseboard_streams.cli.config import (
     DEFAULT_BOOTSTRAP,
     DEFAULT_PREFIX,
+    SECTIONS,
+    WORKER_SETTINGS,
     connect,
     load_toml,
     registry_from_environment,
     section,
+    unknown_setting,
 )
 from fuseboard_streams.cli.render.text import Paint
 
@@ -33,10 +37,42 @@ _FILE = "fuseboard.config_file"
 def _load_config(ctx: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
     """Read ``--config`` before the other options, whose defaults it supplies."""
     file = load_toml(path) if path else {}
+    if path:
+        _expect_known(file, ctx.command, path)
     ctx.meta[_FILE] = file
     plain = {key: value for key, value in file.items() if not isinstance(value, dict)}
     ctx.default_map = {**plain, **(ctx.default_map or {})}
     return path
+
+
+def _expect_known(file: dict[str, Any], command: click.Command, path: Path) -> None:
+    """Refuse a key that neither a worker nor any command reads: it would be taken for set.
+
+    Raises:
+        ConfigurationError: There is one.
+    """
+    known = WORKER_SETTINGS | SECTIONS | _names(command)
+    unknown = [key for key in file if key not in known]
+    if not unknown:
+        return
+    # One file may serve all commands, whose options need not be known to each other until here.
+    root = click.get_current_context().find_root().command
+    known |= _names(root)
+    for key in unknown:
+        if key not in known:
+            raise unknown_setting(key, known, path)
+
+
+def _names(command: click.Command) -> frozenset[str]:
+    """Return the names of a command's options and of its sub-commands'; of what is not installed none."""
+    found = frozenset(each.name for each in command.params if each.name)
+    if isinstance(command, click.Group):
+        ctx = click.Context(command)
+        for name in command.list_commands(ctx):
+            with contextlib.suppress(MissingExtraError):
+                below = command.get_command(ctx, name)
+                found |= frozenset() if below is None else _names(below)
+    return found
 
 
 def config_file(ctx: click.Context) -> dict[str, Any]:
