@@ -1,9 +1,10 @@
 """``top`` goes on when the broker goes away, says since when it has heard nothing, and recovers by itself."""
 
+import functools
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tests.cli import samples
 from tests.cli.samples import NOW, SECOND
 from tests.cli.support import Board, run
 from tests.cli.test_render import snapshot
+from tests.support.brokers import KafkaServer
 
 AWAY = UnreachableError("Kafka at h:1 cannot be reached")
 
@@ -151,27 +153,49 @@ def test_the_view_says_since_when_nothing_was_heard_and_gives_no_figures() -> No
     assert snapshot().as_json()["silent_since"] is None
 
 
-@pytest.mark.broker
-@pytest.mark.parametrize("how", ["stopped", "frozen"])
-def test_on_a_broker(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def check_on(bootstrap: str, leave: Callable[[], object], come_back: Callable[[], object]) -> None:
+    """Watch a broker that goes away and comes back; what happens afterwards is seen."""
+    board = Board(bootstrap, "t.", 2)
+    assert run("topics", "apply", "--partitions", "2", *board.options).exit_code == 0
+    board.breakers(samples.command())
+    watch = Watch(lambda: Monitor(Connection(bootstrap, "t.")))
+    try:
+        before = watch.snapshot()
+        assert before.silent_since is None
+        leave()
+        while (gone := watch.snapshot()).silent_since is None:
+            watch.wait(0.05)
+        assert gone.silent_since >= before.at
+        assert [c.breaker_id for c in gone.open_breakers] == [samples.BREAKER]
+        come_back()
+        board.breakers(samples.command(epoch=samples.command().epoch + 1))
+        while len((back := watch.snapshot()).transitions) < 2:
+            watch.wait(0.05)
+        assert back.silent_since is None
+    finally:
+        watch.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(monitor, "ANSWER_TIMEOUT_S", 1.0)
+
+
+@pytest.mark.broker
+def test_an_embedded_broker_that_is_stopped(tmp_path: Path, impatient: None) -> None:
     with EmbeddedBroker(tmp_path) as broker:
-        board = Board(broker.bootstrap, "t.", 2)
-        assert run("topics", "apply", "--partitions", "2", *board.options).exit_code == 0
-        board.breakers(samples.command())
-        watch = Watch(lambda: Monitor(Connection(broker.bootstrap, "t.")))
-        try:
-            before = watch.snapshot()
-            assert before.silent_since is None
-            os.kill(broker.pid, signal.SIGSTOP) if how == "frozen" else broker.stop()
-            while (gone := watch.snapshot()).silent_since is None:
-                watch.wait(0.05)
-            assert gone.silent_since >= before.at
-            assert [c.breaker_id for c in gone.open_breakers] == [samples.BREAKER]
-            os.kill(broker.pid, signal.SIGCONT) if how == "frozen" else broker.start()
-            board.breakers(samples.command(epoch=samples.command().epoch + 1))
-            while len((back := watch.snapshot()).transitions) < 2:
-                watch.wait(0.05)
-            assert back.silent_since is None
-        finally:
-            watch.close()
+        check_on(broker.bootstrap, broker.stop, broker.start)
+
+
+@pytest.mark.broker
+def test_an_embedded_broker_that_is_frozen(tmp_path: Path, impatient: None) -> None:
+    with EmbeddedBroker(tmp_path) as broker:
+        freeze, thaw = (functools.partial(os.kill, broker.pid, number) for number in (signal.SIGSTOP, signal.SIGCONT))
+        check_on(broker.bootstrap, freeze, thaw)
+
+
+@pytest.mark.broker
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_an_apache_kafka_that_is_killed(own_kafka: KafkaServer) -> None:
+    check_on(own_kafka.bootstrap, own_kafka.kill, own_kafka.start)
