@@ -290,13 +290,15 @@ def test_what_a_breaker_waits_for() -> None:
 
 
 def test_probes_are_not_promised_where_there_can_be_none() -> None:
-    silent = half_open(probes_ok=0, probes_failed=0)
+    silent = half_open(probes_ok=0, probes_failed=0, reason="probing pay: wave 1")
     for state in (command(), silent):
         assert next_step(state, NOW, False) == "stays shut: IRREVERSIBLE, never probed"
         text = "\n".join(breaker_words(state, [], None, NOW, probed=False))
         assert "the runbook says what a person can do" in text
         assert "which nothing releases by itself" in text
-        assert not any(promise in text for promise in ("probes in", "next wave in", "per enforcer", "come back clean"))
+        assert not any(
+            promise in text for promise in ("probes in", "probing", "next wave in", "per enforcer", "come back clean")
+        )
     assert next_step(command(retry_at=None), NOW, False) == "waits for a person"
     assert next_step(closed(), NOW, False) == ""
 

@@ -165,7 +165,7 @@ def breaker_words(
     sections = [
         ("State", _state(command, now, paint)),
         ("Enforced", _enforced(command)),
-        ("Why", _why(command)),
+        ("Why", _why(command, probed)),
         ("Decided by", _decided(command, shard)),
         ("Rule", _rule(command)),
         ("Next", _next(command, now, probed)),
@@ -222,9 +222,11 @@ def _enforced(command: BreakerCommand) -> list[str]:
     return [text]
 
 
-def _why(command: BreakerCommand) -> list[str]:
+def _why(command: BreakerCommand, probed: bool | None) -> list[str]:
     cause = _CAUSES.get(str(command.cause), str(command.cause))
-    lines = [f"{cause}: {printable(command.reason)}" if command.reason else cause]
+    # A half-open breaker's reason is how its probes are doing, as if there could be some.
+    reason = "" if probed is False and str(command.state) == "HALF_OPEN" else printable(command.reason)
+    lines = [f"{cause}: {reason}" if reason else cause]
     if command.evidence_log10 is not None:
         shown = evidence(command.evidence_log10, command.calls_seen, command.failures_seen, command.null_p0)
         start = f", since {clock(command.evidence_since)}" if command.evidence_since is not None else ""
