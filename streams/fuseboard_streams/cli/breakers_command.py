@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from typing import TYPE_CHECKING, Any
@@ -122,17 +123,25 @@ def latest_commands(reader: Reader, connection: Connection) -> tuple[dict[str, B
     """Return the newest committed command of every breaker, by id, and what the older ones say about probes."""
     from fuseboard_streams.cli import decode
     from fuseboard_streams.cli.probeable import Probeable
+    from fuseboard_streams.cli.render.breakers import is_open
 
-    decoder = decode.TopicDecoder("BreakerCommand", reader.resolver)
-    newest: dict[bytes | None, BreakerCommand | None] = {}
-    probeable = Probeable(connection.prefix)
+    values: dict[bytes | None, list[bytes | None]] = {}
     for message in reader.all_of(connection.prefix + "breaker-commands"):
-        record = decoder.decode(message.value())
-        lost = isinstance(record, decode.Tombstone | decode.Undecodable)
-        newest[message.key()] = None if lost else record
-        if not lost:
-            probeable.note(record)
-    return {record.breaker_id: record for record in newest.values() if record is not None}, probeable
+        values.setdefault(message.key(), []).append(message.value())
+    decoder = decode.TopicDecoder("BreakerCommand", reader.resolver)
+    commands, probeable = {}, Probeable(connection.prefix)
+    for history in values.values():
+        # Only what is asked for is decoded: the log may be long.
+        newest_first = (decoder.decode(value) for value in reversed(history))
+        newest = next(newest_first)
+        if isinstance(newest, decode.Tombstone | decode.Undecodable):
+            continue
+        commands[newest.breaker_id] = newest
+        if is_open(newest):
+            for each in itertools.chain((newest,), newest_first):
+                if isinstance(each, type(newest)) and probeable.note(each):
+                    break
+    return commands, probeable
 
 
 def choose(commands: Sequence[BreakerCommand], target: str, tool: str | None, tenant: str) -> list[BreakerCommand]:

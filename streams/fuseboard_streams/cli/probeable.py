@@ -26,10 +26,12 @@ class Probeable:
         self._deciding: dict[str, BreakerCommand] = {}
         self._known: dict[str, tuple[int, bool | None]] = {}
 
-    def note(self, command: BreakerCommand) -> None:
-        """Remember a command of the log if a call decided it: those that a timer made name none."""
-        if str(command.scope) == "ACTOR_TOOL" and command.event_id is not None and command.source_offset is not None:
-            self._deciding[command.breaker_id] = command
+    def note(self, command: BreakerCommand) -> bool:
+        """Remember a command and return True if a call decided it: those that a timer made name none."""
+        if command.event_id is None or command.source_offset is None:
+            return False
+        self._deciding[command.breaker_id] = command
+        return True
 
     def forget(self, breaker_id: str) -> None:
         """Drop what is known about a breaker."""
