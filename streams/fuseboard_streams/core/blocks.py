@@ -44,6 +44,8 @@ _DTYPES: tuple[np.dtype[Any], ...] = tuple(
 _CODES = {dtype: code for code, dtype in enumerate(_DTYPES)}
 _UNSIGNED: dict[int, np.dtype[Any]] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4"), 8: np.dtype("<u8")}
 _ALL = 0xFFFF_FFFF_FFFF_FFFF
+_SHORT = 4_096
+"""Longer arrays are not worth copying together."""
 
 
 class StateFormatError(FuseboardError):
@@ -76,9 +78,8 @@ def _narrowest(span: int) -> int:
     return 1 if span < 1 << 8 else 2 if span < 1 << 16 else 4 if span < 1 << 32 else 8
 
 
-def _offset(values: Array, size: int) -> tuple[int, int, Array] | None:
+def _offset(values: Array, least: int, most: int, size: int) -> tuple[int, int, Array] | None:
     """``(base, stored size, stored items)`` if that is narrower than ``size`` bytes an item."""
-    least, most = int(values.min()), int(values.max())
     narrow = _narrowest(most - least)
     if narrow >= size:
         return None
@@ -89,25 +90,52 @@ def _offset(values: Array, size: int) -> tuple[int, int, Array] | None:
     return least, narrow, shifted.astype(_UNSIGNED[narrow])
 
 
-def _stored(array: Array) -> _Stored:
-    """The narrowest form of a flat array that is cheap to find."""
+def _stored(array: Array, values: Array, least: int, most: int) -> _Stored:
+    """The narrowest form of a flat array that is cheap to find; ``values`` is the array as integers, of this range."""
     size = array.dtype.itemsize
     raw = _Stored(_RAW, size, 0, 0, array)
     if array.size == 0:
         return raw
     # Floats and booleans are only ever left out, when all are the same, bit for bit.
-    values = array if array.dtype.kind in "iu" else array.view(_UNSIGNED[size])
     if array.dtype.kind in "fb" or size == 1:
-        same = not (values != values[0]).any()
-        return _Stored(_OFFSET, 0, int(values[0]), 0, np.empty(0, np.uint8)) if same else raw
+        return _Stored(_OFFSET, 0, least, 0, np.empty(0, np.uint8)) if least == most else raw
     if size == 4 and array.dtype.kind == "i" and array.size > 1 and values[0] < values[array.size // 2] <= values[-1]:
         steps = np.diff(values)
-        if int(steps.min()) > 0:
-            found = _offset(steps, size)
+        first = int(steps.min())
+        if first > 0:
+            found = _offset(steps, first, int(steps.max()), size)
             if found is not None:
                 return _Stored(_DELTA, found[1], found[0], int(values[0]), found[2])
-    plain = _offset(values, size)
+    plain = _offset(values, least, most, size)
     return raw if plain is None else _Stored(_OFFSET, plain[1], plain[0], 0, plain[2])
+
+
+def _integers(array: Array) -> Array:
+    """A flat array as integers of the same size, bit for bit."""
+    return array if array.dtype.kind in "iu" else array.view(_UNSIGNED[array.dtype.itemsize])
+
+
+def _ranges(arrays: Sequence[Array]) -> list[tuple[int, int]]:
+    """The least and the greatest item of each array of integers; zeros for an empty one.
+
+    A block has dozens of short arrays: two passes over all of one type together are cheaper than two calls for each.
+    """
+    found = [(0, 0)] * len(arrays)
+    short: dict[np.dtype[Any], list[int]] = {}
+    for i, array in enumerate(arrays):
+        if array.size > _SHORT:
+            found[i] = int(array.min()), int(array.max())
+        elif array.size:
+            short.setdefault(array.dtype, []).append(i)
+    for members in short.values():
+        joined = np.concatenate([arrays[i] for i in members])
+        ends = np.cumsum([arrays[i].size for i in members])
+        starts = np.concatenate(([0], ends[:-1]))
+        least = np.minimum.reduceat(joined, starts).tolist()
+        most = np.maximum.reduceat(joined, starts).tolist()
+        for i, low, high in zip(members, least, most, strict=True):
+            found[i] = low, high
+    return found
 
 
 def encode(arrays: Sequence[tuple[str, Array]], meta: Mapping[str, Any]) -> bytes:
@@ -122,12 +150,14 @@ def encode(arrays: Sequence[tuple[str, Array]], meta: Mapping[str, Any]) -> byte
     head = [_LENGTH.pack(len(text)), text]
     body: list[tuple[int, Array]] = []
     for name, array in arrays:
-        code = _CODES.get(array.dtype)
         width = array.shape[1] if array.ndim == 2 else 1
-        label = name.encode()
-        if code is None or array.ndim not in (1, 2) or not 1 <= width <= 255 or len(label) > 255:
+        if array.dtype not in _CODES or array.ndim not in (1, 2) or not 1 <= width <= 255 or len(name.encode()) > 255:
             raise ValueError(f"array {name!r}: dtype {array.dtype} and shape {array.shape} cannot be encoded")
-        stored = _stored(np.ascontiguousarray(array).reshape(-1))
+    flats = [np.ascontiguousarray(array).reshape(-1) for _, array in arrays]
+    integers = list(map(_integers, flats))
+    for (name, array), flat, values, (least, most) in zip(arrays, flats, integers, _ranges(integers), strict=True):
+        code, width, label = _CODES[array.dtype], array.shape[1] if array.ndim == 2 else 1, name.encode()
+        stored = _stored(flat, values, least, most)
         spec = _SPEC.pack(code, stored.encoding, stored.size, width, array.size, stored.base & _ALL)
         first = _FIRST.pack(stored.first & _ALL) if stored.encoding == _DELTA else b""
         head += (bytes((len(label),)), label, spec, first)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fuseboard_streams.core.runs import run_starts
+
 if TYPE_CHECKING:
     from fuseboard_streams.core.tables import Table
 
@@ -48,7 +50,7 @@ def deduplicate(clients: Table, row: Rows, seq: I64) -> Deduplicated:
     index = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
     rows = (keys >> np.uint64(32)).astype(np.int64)
     ordered = seq[index]
-    starts = np.flatnonzero(np.diff(rows, prepend=-1))
+    starts = run_starts(rows)
     heads = rows[starts]
     before = np.empty(n, dtype=np.int64)
     before[1:] = ordered[:-1]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fuseboard_streams.core.runs import run_starts
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -25,6 +27,7 @@ COLUMNS = frozenset(
 """What is used of a tool call."""
 NO_SEQ = np.iinfo(np.int64).min
 """Stands for an event without a sequence number."""
+_FEW = 50
 _ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
 """Odd multipliers with well-spread bits (the golden ratio; primes of xxHash64)."""
 
@@ -63,7 +66,10 @@ class ToolCalls:
 
     def strings(self, column: str, rows: NDArray[np.intp] | NDArray[np.int64]) -> list[str | None]:
         """The values of a text column for some of the calls."""
-        return self.frame.get_column(column).gather(self.source[rows]).to_list()
+        values = self.frame.get_column(column)
+        where = self.source[rows]
+        # A gather goes through the query engine, which takes as long as some fifty values one by one.
+        return [values[at] for at in where.tolist()] if len(where) < _FEW else values.gather(where).to_list()
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_] | slice) -> ToolCalls:
         """Some of the calls."""
@@ -143,7 +149,7 @@ def prepare(
     by_shard = partition[order]
     if len(order) and by_shard[0] != by_shard[-1]:
         columns = {name: values[order] for name, values in columns.items()}
-    starts = np.flatnonzero(np.diff(by_shard, prepend=-1))
+    starts = run_starts(by_shard)
     ends = np.append(starts[1:], len(by_shard))
     return {
         int(by_shard[a]): ToolCalls(**{name: values[a:b] for name, values in columns.items()}, frame=frame)  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fuseboard_detectors.attribution import RING, FailureRing, given_calls, least_without_a_tool, remember, take_out
 from fuseboard_detectors.failure import Bools, FailureState, FailureStep, count_failure, restart
+from fuseboard_streams.core.runs import run_starts
 
 if TYPE_CHECKING:
     from fuseboard_streams.core.settings import CoreSettings
@@ -88,14 +89,16 @@ def sort_entries(entries: Entries) -> Sorted:
     kind = entries.kind[index]
     success = kind == SUCCESS
     successes = np.cumsum(success)
-    starts = np.flatnonzero(np.diff(row, prepend=-1))
+    starts = run_starts(row)
     before = successes[starts] - success[starts]
     op = np.flatnonzero((kind == FAILURE) | (kind == TAKE_OUT))
     segment = np.searchsorted(starts, op, side="right") - 1
-    first = np.flatnonzero(np.diff(segment, prepend=-1))
+    first = run_starts(segment)
     rank = np.arange(len(op)) - np.repeat(first, np.diff(np.append(first, len(op))))
-    at_previous = np.where(rank > 0, np.roll(successes[op], 1), before[segment])
-    return Sorted(index, row, starts, successes, before, op, segment, rank, successes[op] - at_previous)
+    at_op = successes[op]
+    at_previous = before[segment]
+    at_previous[1:] = np.where(rank[1:] > 0, at_op[:-1], at_previous[1:])
+    return Sorted(index, row, starts, successes, before, op, segment, rank, at_op - at_previous)
 
 
 class Statistic:
