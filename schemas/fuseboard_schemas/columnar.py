@@ -330,7 +330,10 @@ def _unusable(layout: Layout, frame: pl.DataFrame) -> NDArray[np.bool_]:
     found: NDArray[np.bool_] = np.zeros(len(frame), np.bool_)
     for name in layout.ints:
         column = frame[name]
-        found |= ((column < INT_MIN) | (column > INT_MAX)).fill_null(False).to_numpy()
+        least, most = column.min(), column.max()
+        # Two cheap questions nearly always answer the dear one; there is no extreme where all are null.
+        if isinstance(least, int) and isinstance(most, int) and (least < INT_MIN or most > INT_MAX):
+            found |= ((column < INT_MIN) | (column > INT_MAX)).fill_null(False).to_numpy()
     for name in layout.texts:
         if name not in frame.columns:
             continue

@@ -76,7 +76,14 @@ def test_runs_that_stop_in_between_decide_what_one_run_decides(broker: str, topi
     inputs = topics(broker, parts).tool_calls
     for begin in range(0, len(mixed), 700):
         produce(broker, inputs, mixed[begin : begin + 700])
-        run(broker, parts, batch_records=150, checkpoint_min_bytes=400, checkpoint_bytes_per_event=1.0)
+        run(
+            broker,
+            parts,
+            batch_records=150,
+            checkpoint_min_bytes=400,
+            checkpoint_slice_bytes=1,
+            checkpoint_bytes_per_event=1.0,
+        )
 
     expected, found = decisions(broker, whole), decisions(broker, parts)
 
@@ -184,7 +191,7 @@ def test_what_a_newer_checkpoint_replaces_is_deleted_and_never_missed(
         return [future.result().offset for future in admin.list_offsets(wanted).values()]
 
     small = {"batch_records": 5, "catch_up_records": 5, "idle_after_s": 1000.0, "trim_interval_s": 0.05}
-    with WorkerThread(broker, trimmed, {**small, "checkpoint_min_bytes": 5_000}) as worker:
+    with WorkerThread(broker, trimmed, {**small, "checkpoint_min_bytes": 5_000, "checkpoint_slice_bytes": 1}) as worker:
         until(lambda: max(starts()) > 0, "something is deleted")
     assert worker.failure is None
     assert worker.events("trim_failed") == []

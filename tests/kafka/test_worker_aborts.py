@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.broker, pytest.mark.kafka]
 
-SMALL = {"batch_records": 150, "catch_up_records": 150, "checkpoint_min_bytes": 300, "checkpoint_bytes_per_event": 1.0}
+SMALL = {
+    "batch_records": 150,
+    "catch_up_records": 150,
+    "checkpoint_min_bytes": 300,
+    "checkpoint_slice_bytes": 1,
+    "checkpoint_bytes_per_event": 1.0,
+}
 
 
 class Every:

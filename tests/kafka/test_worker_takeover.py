@@ -42,6 +42,7 @@ SMALL: dict[str, Any] = {
     "batch_records": 100,
     "catch_up_records": 100,
     "checkpoint_min_bytes": 300,
+    "checkpoint_slice_bytes": 1,
     "checkpoint_bytes_per_event": 1.0,
     "idle_after_s": 1000.0,
 }

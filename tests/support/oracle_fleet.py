@@ -99,6 +99,8 @@ class Fleet:
             "idle_after_s": 1e9,
             "checkpoint_min_bytes": 500,
             "checkpoint_bytes_per_event": 4.0,
+            # With a slice in most entries, and none in some.
+            "checkpoint_slice_bytes": 600,
             "trim_interval_s": 5.0,
         }
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Array = NDArray[Any]
+    Array: TypeAlias = NDArray[Any]
 
 VERSION = 1
 _MAGIC = b"FBSB"
@@ -44,6 +44,8 @@ _DTYPES: tuple[np.dtype[Any], ...] = tuple(
 _CODES = {dtype: code for code, dtype in enumerate(_DTYPES)}
 _UNSIGNED: dict[int, np.dtype[Any]] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4"), 8: np.dtype("<u8")}
 _ALL = 0xFFFF_FFFF_FFFF_FFFF
+_BYTE = [bytes((value,)) for value in range(256)]
+_NOTHING: NDArray[np.uint8] = np.empty(0, np.uint8)
 _SHORT = 4_096
 """Longer arrays are not worth copying together."""
 
@@ -52,12 +54,8 @@ class StateFormatError(FuseboardError):
     """Bytes of the state log that this version cannot use."""
 
 
-class _Stored(NamedTuple):
-    encoding: int
-    size: int
-    base: int
-    first: int
-    items: Array
+_Stored: TypeAlias = "tuple[int, int, int, int, Array]"
+"""Encoding, stored item size, base, first value, stored items."""
 
 
 class _Spec(NamedTuple):
@@ -78,36 +76,31 @@ def _narrowest(span: int) -> int:
     return 1 if span < 1 << 8 else 2 if span < 1 << 16 else 4 if span < 1 << 32 else 8
 
 
-def _offset(values: Array, least: int, most: int, size: int) -> tuple[int, int, Array] | None:
-    """``(base, stored size, stored items)`` if that is narrower than ``size`` bytes an item."""
-    narrow = _narrowest(most - least)
-    if narrow >= size:
-        return None
+def _offset(values: Array, least: int, narrow: int) -> Array:
+    """The stored items of integers from ``least`` on, in so many bytes each."""
     if not narrow:
-        return least, 0, np.empty(0, np.uint8)
+        return _NOTHING
     unsigned = _UNSIGNED[values.dtype.itemsize]
-    shifted = values.view(unsigned) - np.array(least & _ALL, np.uint64).astype(unsigned)
-    return least, narrow, shifted.astype(_UNSIGNED[narrow])
+    base = unsigned.type(least & (1 << 8 * unsigned.itemsize) - 1)
+    shifted: Array = values.view(unsigned) - base
+    return shifted.astype(_UNSIGNED[narrow])
 
 
-def _stored(array: Array, values: Array, least: int, most: int) -> _Stored:
-    """The narrowest form of a flat array that is cheap to find; ``values`` is the array as integers, of this range."""
-    size = array.dtype.itemsize
-    raw = _Stored(_RAW, size, 0, 0, array)
-    if array.size == 0:
-        return raw
+def _stored(values: Array, kind: str, least: int, most: int) -> _Stored:
+    """The narrowest form of a flat array of some kind that is cheap to find; ``values`` are its items as integers."""
+    size = values.dtype.itemsize
+    narrow = _narrowest(most - least)
     # Floats and booleans are only ever left out, when all are the same, bit for bit.
-    if array.dtype.kind in "fb" or size == 1:
-        return _Stored(_OFFSET, 0, least, 0, np.empty(0, np.uint8)) if least == most else raw
-    if size == 4 and array.dtype.kind == "i" and array.size > 1 and values[0] < values[array.size // 2] <= values[-1]:
-        steps = np.diff(values)
+    if values.size == 0 or (narrow and (size == 1 or kind in "fb")):
+        return _RAW, size, 0, 0, values
+    if narrow and size == 4 and kind == "i" and values[0] == least and values[-1] == most:
+        steps = values[1:] - values[:-1]
         first = int(steps.min())
-        if first > 0:
-            found = _offset(steps, first, int(steps.max()), size)
-            if found is not None:
-                return _Stored(_DELTA, found[1], found[0], int(values[0]), found[2])
-    plain = _offset(values, least, most, size)
-    return raw if plain is None else _Stored(_OFFSET, plain[1], plain[0], 0, plain[2])
+        if first > 0 and (width := _narrowest(int(steps.max()) - first)) < size:
+            return _DELTA, width, first, least, _offset(steps, first, width)
+    if narrow >= size:
+        return _RAW, size, 0, 0, values
+    return _OFFSET, narrow, least, 0, _offset(values, least, narrow)
 
 
 def _integers(array: Array) -> Array:
@@ -148,20 +141,20 @@ def encode(arrays: Sequence[tuple[str, Array]], meta: Mapping[str, Any]) -> byte
     """
     text = json.dumps(meta, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
     head = [_LENGTH.pack(len(text)), text]
-    body: list[tuple[int, Array]] = []
     for name, array in arrays:
         width = array.shape[1] if array.ndim == 2 else 1
         if array.dtype not in _CODES or array.ndim not in (1, 2) or not 1 <= width <= 255 or len(name.encode()) > 255:
             raise ValueError(f"array {name!r}: dtype {array.dtype} and shape {array.shape} cannot be encoded")
-    flats = [np.ascontiguousarray(array).reshape(-1) for _, array in arrays]
-    integers = list(map(_integers, flats))
-    for (name, array), flat, values, (least, most) in zip(arrays, flats, integers, _ranges(integers), strict=True):
-        code, width, label = _CODES[array.dtype], array.shape[1] if array.ndim == 2 else 1, name.encode()
-        stored = _stored(flat, values, least, most)
-        spec = _SPEC.pack(code, stored.encoding, stored.size, width, array.size, stored.base & _ALL)
-        first = _FIRST.pack(stored.first & _ALL) if stored.encoding == _DELTA else b""
-        head += (bytes((len(label),)), label, spec, first)
-        body.append((stored.size, stored.items))
+    body: list[tuple[int, Array]] = []
+    integers = [_integers(np.ascontiguousarray(array).reshape(-1)) for _, array in arrays]
+    for (name, array), values, (least, most) in zip(arrays, integers, _ranges(integers), strict=True):
+        encoding, size, base, start, items = _stored(values, array.dtype.kind, least, most)
+        width, label = array.shape[1] if array.ndim == 2 else 1, name.encode()
+        spec = _SPEC.pack(_CODES[array.dtype], encoding, size, width, array.size, base & _ALL)
+        head += (_BYTE[len(label)], label, spec)
+        if encoding == _DELTA:
+            head.append(_FIRST.pack(start & _ALL))
+        body.append((size, items))
     parts, at = head, _HEADER.size + sum(map(len, head))
     for size, items in body:
         if items.size:

@@ -16,6 +16,7 @@ from fuseboard_schemas.records import Action, BreakerCommand, BreakerState, Effe
 from fuseboard_streams.core.breaker import Breaker, Evidence, Moment
 from fuseboard_streams.core.commands import describe_evidence, to_command
 from fuseboard_streams.core.piece import ERROR, OK, TIMEOUT, Piece
+from fuseboard_streams.core.runs import places
 from fuseboard_streams.core.statistics import FAILURE, NOTHING, SUCCESS, TAKE_OUT, Entries, Finding
 from fuseboard_streams.core.traces import TraceCap, trace_digest, trace_key
 
@@ -108,17 +109,17 @@ class Decisions:
         probes = counted & piece.calls.probe
         if probes.any():
             self._counters.probes += int(np.count_nonzero(probes))
-            for at in np.flatnonzero(probes).tolist():
+            for at in places(probes).tolist():
                 self._probe(piece, at)
             counted &= ~probes
-        failed = np.flatnonzero(counted & (outcome != OK))
+        failed = places(counted & (outcome != OK))
         names = piece.calls.strings("trace_id", failed) if len(failed) else []
         self._traces = {
             at: trace_digest(name) if name else None for at, name in zip(failed.tolist(), names, strict=True)
         }
         if self._may_evict(len(failed)):
             # One failure at a time: what it evicts decides about the next.
-            ends = np.flatnonzero(counted & (outcome != OK)) + 1
+            ends = places(counted & (outcome != OK)) + 1
             for a, b in pairwise((0, *ends.tolist(), len(piece))):
                 some = np.zeros(len(piece), dtype=np.bool_)
                 some[a:b] = counted[a:b]
@@ -162,7 +163,7 @@ class Decisions:
         failed = piece.calls.outcome[at] != OK
         kind = np.where(failed, FAILURE, SUCCESS).astype(np.uint8)
         keep = np.ones(len(at), dtype=np.bool_)
-        keep[np.flatnonzero(failed)[~failures.allowed]] = False
+        keep[places(failed)[~failures.allowed]] = False
         at, kind = at[keep], kind[keep]
         tool = self._state.tools["tool"][piece.tool[at]]
         if taken:
@@ -194,7 +195,7 @@ class Decisions:
     def _usable(self, level: _Level, piece: Piece, rows: NDArray[np.int64], counted: Bools) -> Index:
         """The calls that enter a statistic: its breaker is closed, and was when they began."""
         closed = (level.table["frozen"][rows] == 0) & (piece.start > level.table["closed_at"][rows])
-        return np.flatnonzero(counted & closed)
+        return places(counted & closed)
 
     def _cap(self, level: _Level, piece: Piece, rows: NDArray[np.int64], at: Index) -> _Failures:
         failed = at[piece.calls.outcome[at] != OK]
@@ -225,7 +226,7 @@ class Decisions:
             self._found(level, piece, position, finding)
         counted = [
             i
-            for i in np.flatnonzero(failures.allowed).tolist()
+            for i in places(failures.allowed).tolist()
             if int(failures.at[i]) <= ended.get(int(rows[failures.at[i]]), len(piece))
         ]
         times = piece.stream[failures.at].tolist()

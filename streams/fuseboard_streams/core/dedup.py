@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseboard_streams.core.runs import run_starts
+from fuseboard_streams.core.runs import places, run_starts
 
 if TYPE_CHECKING:
     from fuseboard_streams.core.tables import Table
@@ -60,7 +60,7 @@ def deduplicate(clients: Table, row: Rows, seq: I64) -> Deduplicated:
     ends = np.append(starts[1:], n) - 1
     missing = _advance(clients, heads, rising, starts, ends, ordered)
     if not rising.all():
-        missing += _one_by_one(clients, np.flatnonzero(~rising), heads, starts, ends, ordered, index, fresh)
+        missing += _one_by_one(clients, places(~rising), heads, starts, ends, ordered, index, fresh)
     kept = int(np.count_nonzero(fresh))
     return Deduplicated(fresh, n - kept, missing)
 

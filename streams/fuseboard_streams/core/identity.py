@@ -16,6 +16,7 @@ from fuseboard_schemas.records import DeadLetterReason
 from fuseboard_schemas.rules import check_identity
 from fuseboard_streams.core.index import first_occurrences
 from fuseboard_streams.core.prepare import ToolCalls, extend_with_tool, hash_actors
+from fuseboard_streams.core.runs import places
 
 if TYPE_CHECKING:
     from fuseboard_streams.core.settings import CoreSettings, HashSeeds
@@ -76,14 +77,14 @@ class Identities:
     def rehash(self) -> None:
         """Compute the tables' hash columns from the names, after a restore."""
         actors, tools = self._actors, self._tools
-        rows = np.flatnonzero(actors.live)
+        rows = places(actors.live)
         if len(rows) == 0:
             return
         tenant = pl.Series(actors["tenant"][rows].tolist(), dtype=pl.String)
         name = pl.Series(actors["actor"][rows].tolist(), dtype=pl.String)
         actors["lo"][rows], actors["hi"][rows] = hash_actors(tenant, name, self._seeds)
         actors.restore_used("hash", rows)
-        rows = np.flatnonzero(tools.live)
+        rows = places(tools.live)
         tools.restore_used("hash", rows)
         owner = tools["actor"][rows]
         names = pl.Series(self.tool_names, dtype=pl.String).gather(tools["tool"][rows])
@@ -101,7 +102,7 @@ class Identities:
         """The tools-table row of each call, `REJECTED` where a field rule refuses it, making new rows as needed."""
         rows = self._tools.find(calls.tool_lo, calls.tool_hi).astype(np.int64)
         rejected: list[Rejected] = []
-        unknown = np.flatnonzero(rows < 0)
+        unknown = places(rows < 0)
         if len(unknown) == 0:
             return rows, rejected
         first, inverse = first_occurrences(calls.tool_lo[unknown], calls.tool_hi[unknown])

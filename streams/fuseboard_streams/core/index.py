@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fuseboard_streams.core.runs import places
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -118,7 +120,7 @@ class KeyIndex:
         hit &= rows >= 0
         if hit.all():
             return rows, slots
-        open_ = np.flatnonzero(~hit)
+        open_ = places(~hit)
         state = rows.take(open_)
         rows[open_] = _EMPTY
         open_ = open_[state != _EMPTY]
@@ -145,7 +147,7 @@ class KeyIndex:
         self._size += rows.size
         while rows.size:
             before = table.take(slots)
-            free = np.flatnonzero(before < 0)
+            free = places(before < 0)
             wanted = slots.take(free)
             table[wanted] = rows.take(free)
             # Of several keys that want one slot the table keeps one; the others go on.
@@ -153,7 +155,7 @@ class KeyIndex:
             placed[free] = table.take(wanted) == rows.take(free)
             self._occupied += int(np.count_nonzero(placed & (before == _EMPTY)))
             step += 1
-            left = np.flatnonzero(~placed)
+            left = places(~placed)
             rows = rows.take(left)
             slots = slots.take(left)
             slots += step
@@ -187,19 +189,19 @@ def first_occurrences(lo: U64, hi: U64) -> tuple[Positions, Positions]:
     open_ = np.arange(n, dtype=np.intp)
     step = 0
     while open_.size:
-        empty = np.flatnonzero(table.take(slots) == _EMPTY)
+        empty = places(table.take(slots) == _EMPTY)
         # Backwards: of repeated indices numpy keeps the last assignment, which is then the earliest position.
         table[slots.take(empty)[::-1]] = open_.take(empty)[::-1]
         holder = table.take(slots)
         same = (lo.take(holder) == lo.take(open_)) & (hi.take(holder) == hi.take(open_))
         first[open_[same]] = holder[same]
-        left = np.flatnonzero(~same)
+        left = places(~same)
         open_ = open_.take(left)
         step += 1
         slots = slots.take(left)
         slots += step
         slots &= mask
-    unique = np.flatnonzero(first == np.arange(n))
+    unique = places(first == np.arange(n))
     rank = np.empty(n, np.intp)
     rank[unique] = np.arange(unique.size)
     return unique, rank.take(first)

@@ -1,4 +1,4 @@
-"""Stretches of equal values in an array."""
+"""Where something is in an array: small batches ask dozens of times, and numpy's own functions take thrice as long."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ if TYPE_CHECKING:
 
 
 def run_starts(values: NDArray[Any]) -> NDArray[np.intp]:
-    """Where each stretch of equal values begins, shape (runs,), for values of shape (n,).
-
-    Small batches call this a dozen times each: a third of the time of ``np.diff`` with something put in front.
-    """
+    """Where each stretch of equal values begins, shape (runs,), for values of shape (n,)."""
     begins = np.ones(len(values), np.bool_)
     np.not_equal(values[1:], values[:-1], out=begins[1:])
-    starts: NDArray[np.intp] = begins.nonzero()[0]
-    return starts
+    return places(begins)
+
+
+def places(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """The positions at which a mask of shape (n,) is true, ascending."""
+    found: NDArray[np.intp] = mask.nonzero()[0]
+    return found

@@ -18,6 +18,7 @@ from fuseboard_streams.core.identity import Identities, Rejected
 from fuseboard_streams.core.index import first_occurrences
 from fuseboard_streams.core.piece import Piece
 from fuseboard_streams.core.prepare import NO_SEQ, ToolCalls
+from fuseboard_streams.core.runs import places
 from fuseboard_streams.core.state import ShardState
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Shard:
     def tool_evidence(self) -> list[ToolEvidence]:
         """How every tool of every actor stands now, for people to look at."""
         tools, actors = self._state.tools, self._state.actors
-        rows = np.flatnonzero(tools.live)
+        rows = places(tools.live)
         state = self._state.tool_statistic.load(rows)
         means = mean_r(fold_successes(state.r, state.p0, state.successes, self._settings.failure.odds))
         names = self._identities.tool_names
@@ -211,7 +212,7 @@ class Shard:
         rows = self._state.clients.find(lo, hi).astype(np.int64)
         unnumbered = calls.seq == NO_SEQ
         rows[unnumbered] = -1
-        unknown = np.flatnonzero((rows < 0) & ~unnumbered)
+        unknown = places((rows < 0) & ~unnumbered)
         if len(unknown):
             first, inverse = first_occurrences(lo[unknown], hi[unknown])
             heads = unknown[first][: self._state.clients.room]

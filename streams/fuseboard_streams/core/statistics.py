@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fuseboard_detectors.attribution import RING, FailureRing, given_calls, least_without_a_tool, remember, take_out
 from fuseboard_detectors.failure import Bools, FailureState, FailureStep, count_failure, restart
-from fuseboard_streams.core.runs import run_starts
+from fuseboard_streams.core.runs import places, run_starts
 
 if TYPE_CHECKING:
     from fuseboard_streams.core.settings import CoreSettings
@@ -91,7 +91,7 @@ def sort_entries(entries: Entries) -> Sorted:
     successes = np.cumsum(success)
     starts = run_starts(row)
     before = successes[starts] - success[starts]
-    op = np.flatnonzero((kind == FAILURE) | (kind == TAKE_OUT))
+    op = places((kind == FAILURE) | (kind == TAKE_OUT))
     segment = np.searchsorted(starts, op, side="right") - 1
     first = run_starts(segment)
     rank = np.arange(len(op)) - np.repeat(first, np.diff(np.append(first, len(op))))
@@ -156,17 +156,17 @@ class Statistic:
         self._add_successes(rows, by_key.op_gap[ops])
         removes = entries.kind[where] == TAKE_OUT
         if removes.any():
-            chosen = np.flatnonzero(removes)
+            chosen = places(removes)
             suspect_left[ops[chosen]] = self._take_out(rows[chosen], entries.tool[where[chosen]])
-        chosen = np.flatnonzero(~removes)
+        chosen = places(~removes)
         if len(chosen) == 0:
             return
         rows, where, ops = rows[chosen], where[chosen], ops[chosen]
         state, step = self._count(rows, entries.at[where], entries.tool[where])
         suspect_left[ops] = np.where(step.tripped, _NEVER, state.suspect_left)
-        found = np.flatnonzero(step.warned | step.tripped).tolist()
+        found = places(step.warned | step.tripped).tolist()
         findings.extend(_finding(int(where[i]), int(rows[i]), state, step, i) for i in found)
-        fired = np.flatnonzero(step.tripped)
+        fired = places(step.tripped)
         if len(fired):
             tripped[by_key.op_segment[ops[fired]]] = True
             self.restart(rows[fired])
@@ -189,7 +189,7 @@ class Statistic:
         mean = np.empty(len(at))
         warned, tripped = np.empty(len(at), np.bool_), np.empty(len(at), np.bool_)
         for prior in np.unique(priors).tolist():
-            some = np.flatnonzero(priors == prior)
+            some = places(priors == prior)
             part = FailureState(*(getattr(state, name)[some] for name in _STATE))
             step = count_failure(part, at[some], self._settings.params_for(prior))
             for name in _STATE:
@@ -218,7 +218,7 @@ class Statistic:
 
     def _remember(self, rows: I64, state: FailureState, gap: I64, old_p0: NDArray[np.float64], tool: I32) -> None:
         rings = self._rings()
-        without = np.flatnonzero(self.table["ring"][rows] < 0)
+        without = places(self.table["ring"][rows] < 0)
         if len(without):
             fresh = rings.allocate(len(without))
             rings.touch("ring", fresh)
@@ -236,7 +236,7 @@ class Statistic:
         params = self._settings.failure
         # Of a longer run the first failures could no longer be taken out, whoever is to blame for them.
         long = (step.mean >= params.warn) & (state.run_failures >= RING)
-        asked = np.flatnonzero(step.tripped | long)
+        asked = places(step.tripped | long)
         if len(asked) == 0:
             return
         part = FailureState(*(getattr(state, name)[asked] for name in _STATE))
@@ -249,7 +249,7 @@ class Statistic:
 
     def _take_out(self, rows: I64, tool: I32) -> I64:
         state = self.load(rows)
-        having = np.flatnonzero(self.table["ring"][rows] >= 0) if self.rings is not None else np.empty(0, np.intp)
+        having = places(self.table["ring"][rows] >= 0) if self.rings is not None else np.empty(0, np.intp)
         if len(having):
             slots = self.table["ring"][rows[having]]
             self._rings().touch("ring", slots)
@@ -325,7 +325,7 @@ def _rounds(rank: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     if len(rank) == 0:
         return []
     order = np.argsort(rank, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(rank[order])) + 1)
+    return np.split(order, places(np.diff(rank[order])) + 1)
 
 
 def _finding(entry: int, row: int, state: FailureState, step: FailureStep, i: int) -> Finding:

@@ -25,6 +25,7 @@ from fuseboard_streams.core.blocks import (
     unpack_text,
 )
 from fuseboard_streams.core.objects import Objects
+from fuseboard_streams.core.runs import places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -144,8 +145,8 @@ class Store:
         """The block of this transaction; afterwards it can only be committed or rolled back.
 
         Args:
-            slice_bytes: about how much of the rolling checkpoint to add, in bytes before they are narrowed; at least
-                one row or object is added.
+            slice_bytes: about how much of the rolling checkpoint to add, in bytes before they are narrowed: at least
+                one row or object, or with 0 nothing, unless a round begins here.
         """
         self._require(self._open and not self._sealed, "encode_changes()")
         part = self._advance(slice_bytes)
@@ -259,6 +260,9 @@ class Store:
         cursor = self._cursor
         part = _Slice([], [], starts=not cursor.started, ends=False)
         cursor = replace(cursor, started=True, sequence=cursor.sequence + 1)
+        if budget <= 0 and not part.starts:
+            self._cursor = cursor
+            return part
         left = max(1, budget)
         while left > 0 and cursor.table < len(self._list):
             table = self._list[cursor.table]
@@ -291,7 +295,7 @@ class Store:
 
 
 def _live_rows(table: Table, start: int, stop: int) -> Rows:
-    rows: Rows = np.flatnonzero(table.live[start:stop]).astype(np.int32)
+    rows: Rows = places(table.live[start:stop]).astype(np.int32)
     rows += np.int32(start)
     return rows
 

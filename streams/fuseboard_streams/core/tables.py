@@ -14,6 +14,7 @@ import numpy as np
 
 from fuseboard_schemas.errors import FuseboardError
 from fuseboard_streams.core.index import KeyIndex
+from fuseboard_streams.core.runs import places
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +98,7 @@ def _distinct(rows: AnyRows, high_water: int) -> NDArray[np.intp]:
     if high_water <= 16 * rows.size:
         mark = np.zeros(high_water, np.bool_)
         mark[rows] = True
-        return np.flatnonzero(mark)
+        return places(mark)
     ordered = np.sort(rows)
     keep = np.ones(ordered.size, np.bool_)
     np.not_equal(ordered[1:], ordered[:-1], out=keep[1:])
@@ -384,7 +385,7 @@ class Table:
         self._size = int(np.count_nonzero(self._live))
         self._hint = 0
         if self._index is not None:
-            self._index.rebuild(np.flatnonzero(self._live))
+            self._index.rebuild(places(self._live))
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -469,7 +470,7 @@ class Table:
         found: list[Rows] = [np.empty(0, np.int32)]
         at, step = self._hint, _SCAN
         while n > 0:
-            chunk = np.flatnonzero(~self._live[at : min(at + step, self._high_water)])[:n].astype(np.int32)
+            chunk = places(~self._live[at : min(at + step, self._high_water)])[:n].astype(np.int32)
             found.append(chunk + np.int32(at))
             n -= chunk.size
             at, step = at + step, step * 2

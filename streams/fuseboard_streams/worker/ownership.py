@@ -25,6 +25,8 @@ class OwnedShard:
     """The ``restore_from`` that a committed record holds: nothing below it is needed any more."""
     round_start: int | None = None
     """Where the round under way begins in the state log."""
+    slice_owed: int = 0
+    """Bytes of the checkpoint for which entries of the state log have been written since its last slice."""
     left_at: int | None = None
     """Offset of the last record of the state log, as far as this worker knows; None if it cannot know."""
     claimed: bool = False

@@ -48,6 +48,7 @@ class _Part:
     acks: list[Ack] = field(default_factory=list)
     delta: Delta | None = None
     write: StateWrite | None = None
+    slice_owed: int = 0
 
     @property
     def events(self) -> int:
@@ -193,8 +194,12 @@ class Processor:
         settings = self._settings
         for part in parts:
             owned = part.owned
-            budget = max(settings.checkpoint_min_bytes, int(settings.checkpoint_bytes_per_event * part.events))
-            part.delta = owned.shard.encode_changes(budget)
+            more = max(settings.checkpoint_min_bytes, int(settings.checkpoint_bytes_per_event * part.events))
+            # A slice has a price of its own, whatever its size: small transactions save up for one.
+            owed = owned.slice_owed + more
+            due = owed >= settings.checkpoint_slice_bytes
+            part.slice_owed = 0 if due else owed
+            part.delta = owned.shard.encode_changes(owed if due else 0)
             part.after = {
                 # An end beyond the last record is made of transaction markers: there is nothing to read before it.
                 topic: max(part.work.next.get(topic, offset), owned.ends.get(topic, 0))
@@ -268,6 +273,7 @@ class Processor:
             return
         owned.shard.commit()
         owned.sequence += 1
+        owned.slice_owed = part.slice_owed
         owned.announced = owned.restore_from
         owned.entry_written(write.first_offset, write.last_offset, starts=delta.starts_round, ends=delta.ends_round)
         metrics = self._metrics

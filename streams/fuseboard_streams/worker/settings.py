@@ -92,9 +92,11 @@ class WorkerSettings(BaseSettings):
     lookahead: bool = True
     """Decode the next batch on a second thread while lagging."""
     checkpoint_min_bytes: int = Field(default=2_048, ge=1)
-    """Slice of the rolling checkpoint that each entry of the state log carries at least."""
+    """How much of the rolling checkpoint each entry of the state log is good for at least ..."""
     checkpoint_bytes_per_event: float = Field(default=24.0, ge=0)
-    """The slice grows with the events of the transaction."""
+    """... and for each of its events."""
+    checkpoint_slice_bytes: int = Field(default=16_384, ge=1)
+    """The next slice is written as soon as so much has come together."""
     trim_interval_s: float = Field(default=60.0, gt=0)
     """How often the state log is trimmed below the last complete checkpoint round."""
     idle_after_s: float = Field(default=5.0, gt=0)
