@@ -56,6 +56,9 @@ VICTIMS = 4
 WARM_UP_S = 8.0
 """Seconds of load before the first tool fails: the worker has caught up with its start by then."""
 
+BROKER_WARM_UP_S = 45.0
+"""Seconds of load before the first round: a broker that has just started compiles itself on half a core for so long."""
+
 
 class Samples:
     """The times of every breaker that tripped, over all rounds, in milliseconds.
@@ -94,7 +97,15 @@ def victims(count: int, partitions: int) -> list[str]:
     return list(found.values())
 
 
-def measure(cluster: Cluster, samples: Samples, count: int, pace_s: float, rate: int, repetition: int) -> Measured:
+def measure(
+    cluster: Cluster,
+    samples: Samples,
+    count: int,
+    pace_s: float,
+    rate: int,
+    repetition: int,
+    warm_up_s: float = WARM_UP_S,
+) -> Measured:
     """One round at one rate: `count` tools that fail, on topics of their own."""
     prefix = f"bench-latency-{rate}-{repetition}."
     names = TopicNames(prefix)
@@ -111,7 +122,7 @@ def measure(cluster: Cluster, samples: Samples, count: int, pace_s: float, rate:
                 cluster.bootstrap, load, names.tool_calls, PARTITIONS, folder, live=True, shares=1
             )
             with running(producers), _tail(cluster, names) as tail:
-                time.sleep(WARM_UP_S)
+                time.sleep(warm_up_s)
                 before, began = usage_of([worker]), time.monotonic()
                 records = scrape(port)["fuseboard_records_total", "tool-calls"]
                 refused = _break_tools(cluster.bootstrap, prefix, folder, count, pace_s, repetition)
@@ -193,12 +204,14 @@ def main(
     taken = Samples()
     with broker(bootstrap) as address:
         cluster = Cluster(address)
+        measure(cluster, Samples(), 1, pace_ms / 1e3, min(rates), repetitions, BROKER_WARM_UP_S)
         contenders = {f"{rate}/s": partial(measure, cluster, taken, count, pace_ms / 1e3, rate) for rate in rates}
         runs = interleave(contenders, repetitions)
     parameters = {"rates": rates, "samples_per_round": count, "pace_ms": pace_ms, "partitions": PARTITIONS}
     notes = [
         "Percentiles are of all samples of all rounds of a rate, by nearest rank.",
         "event_to_refusal includes the agent's own pause between two calls.",
+        f"Before the first round the broker was under load for {BROKER_WARM_UP_S:.0f} s.",
     ]
     report = Report("latency", taken.metrics(rates), runs, parameters, TARGETS, notes)
     emit(report, as_json=as_json, check=check)
