@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from fuseboard.errors import ToolBlocked
-from fuseboard.view import NEVER, Breaker, Freshness, Snapshot, View, interest
+from fuseboard.view import NEVER, Breaker, Freshness, Snapshot, View, every_tool, interest
 from fuseboard_schemas.keys import actor_key, breaker_id
 from fuseboard_schemas.records import Action, BreakerState, Effect, Scope
 
@@ -52,7 +52,20 @@ class _State:
 class Slot:
     """One tool as one actor uses it, with its breaker ids and its last known state."""
 
-    __slots__ = ("actor", "effect", "fresh", "ids", "interests", "key", "on_stale", "state", "tenant", "tool", "waited")
+    __slots__ = (
+        "actor",
+        "effect",
+        "fresh",
+        "ids",
+        "interests",
+        "key",
+        "of_tool",
+        "on_stale",
+        "state",
+        "tenant",
+        "tool",
+        "waited",
+    )
 
     def __init__(self, tenant: str, actor: str, tool: str, effect: Effect, on_stale: OnStale, fresh: Freshness) -> None:
         self.tenant = tenant
@@ -68,13 +81,9 @@ class Slot:
             breaker_id(Scope.ACTOR, tenant, actor=actor),
             breaker_id(Scope.TENANT, tenant),
         )
-        self.interests = frozenset(
-            {
-                interest(Scope.ACTOR, tenant, actor),
-                interest(Scope.TOOL, tenant, tool=tool),
-                interest(Scope.TENANT, tenant),
-            }
-        )
+        whole = interest(Scope.TENANT, tenant)
+        self.interests = frozenset({interest(Scope.ACTOR, tenant, actor), whole})
+        self.of_tool = frozenset({interest(Scope.TOOL, tenant, tool=tool), every_tool(whole)})
         self.state = _State(Snapshot(), free=False, holding=(), sessions=False, covered=False)
         self.waited = 0
         """The life of the gate in which a call has waited for the view in vain; 0 for none."""
@@ -86,7 +95,7 @@ class Slot:
             breaker for key in self.ids if (breaker := breakers.get(key)) is not None and breaker.refuses(self.effect)
         )
         sessions = self.key in snapshot.actors_with_sessions
-        covered = self.interests <= snapshot.covered
+        covered = self.interests <= snapshot.covered and not self.of_tool.isdisjoint(snapshot.covered)
         free = covered and not holding and not sessions
         self.state = _State(snapshot, free, holding, sessions, covered)
         return self.state

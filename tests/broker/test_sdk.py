@@ -325,13 +325,13 @@ def test_an_actor_registered_later_gets_its_breakers(place: Place) -> None:
 
 def test_a_new_tool_obeys_at_once_and_holds_nothing_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    read_partition = Follower._read
+    assign = Follower._assign
 
-    def watched(follower: Follower, partition: int, interests: frozenset[str]) -> None:
-        read.append(partition)
-        read_partition(follower, partition, interests)
+    def watched(follower: Follower, partitions: frozenset[int], shards: frozenset[int]) -> None:
+        read.extend(partitions)
+        assign(follower, partitions, shards)
 
-    monkeypatch.setattr(Follower, "_read", watched)
+    monkeypatch.setattr(Follower, "_assign", watched)
     place.worker.publish(command(Scope.TOOL, tool="tool_7", epoch=1))
     place.worker.live()
     fuse = place.client()
@@ -339,7 +339,7 @@ def test_a_new_tool_obeys_at_once_and_holds_nothing_up(place: Place, monkeypatch
     tools = [fuse.tool(name=f"tool_{number}", effect=Effect.IRREVERSIBLE)(lambda: None) for number in range(40)]
     refused = [number for number, tool in enumerate(tools) if blocked(tool) is not None]
     assert refused == [7]
-    assert sorted(read) == sorted(set(read)), "no partition is read twice"
+    assert sorted(read) == list(range(PARTITIONS)), "every partition is read once"
     assert [ack.breaker_id for ack in place.acks(1)] == ["TOOL:default/tool_7"]
 
 
