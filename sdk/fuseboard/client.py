@@ -376,6 +376,9 @@ class Fuseboard:
     def close(self, timeout: float | None = None) -> int:
         """Flush and stop; called at the end of the process by itself. All actors sharing the machinery are closed.
 
+        If calls have passed before their breakers were known, and ``ready_timeout_s`` is not over yet, this waits for
+        the first catch-up too: only then it is clear whether to warn of a control plane that is not there.
+
         Returns:
             How many events Kafka had not confirmed; they are in the spool if there is one, else lost.
         """

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from fuseboard.envelope import RecordEvent
+from fuseboard.imports import load
 from fuseboard.view import every_tool, home_of, is_tenant, is_tool
 from fuseboard_schemas.keys import partition_for
 from fuseboard_schemas.records import BreakerCommand, EnforcementAck, Heartbeat
@@ -49,6 +50,7 @@ class Follower:
         clock: Monotonic clock in seconds.
         wall_us: Wall clock in microseconds since 1970.
         listeners: Called with each command once it is in force; may grow.
+        each_turn: Called about ten times a second, less often while there is no broker.
     """
 
     def __init__(
@@ -61,9 +63,11 @@ class Follower:
         clock: Callable[[], float],
         wall_us: Callable[[], int],
         listeners: Sequence[Callable[[BreakerCommand], None]] = (),
+        each_turn: Callable[[], object] = bool,
     ) -> None:
         self._settings = settings
         self._listeners = listeners
+        self._each_turn = each_turn
         self._commands = topics.breaker_commands
         self._heartbeats = topics.heartbeats
         self._view = view
@@ -113,8 +117,10 @@ class Follower:
     # -------------------------------------------------------------- the thread
 
     def _run(self) -> None:
+        load()
         while not self._stop.is_set():
             try:
+                self._each_turn()
                 if self._consumer is None:
                     self._connect()
                 self._renew()

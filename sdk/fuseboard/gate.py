@@ -61,19 +61,31 @@ class Slot:
         "key",
         "of_tool",
         "on_stale",
+        "since",
         "state",
         "tenant",
         "tool",
         "waited",
     )
 
-    def __init__(self, tenant: str, actor: str, tool: str, effect: Effect, on_stale: OnStale, fresh: Freshness) -> None:
+    def __init__(
+        self,
+        tenant: str,
+        actor: str,
+        tool: str,
+        effect: Effect,
+        on_stale: OnStale,
+        fresh: Freshness,
+        since: float = NEVER,
+    ) -> None:
         self.tenant = tenant
         self.actor = actor
         self.tool = tool
         self.effect = effect
         self.on_stale = on_stale
         self.fresh = fresh
+        self.since = since
+        """When it was registered, by the monotonic clock."""
         self.key = actor_key(tenant, actor)
         self.ids = (
             breaker_id(Scope.ACTOR_TOOL, tenant, actor=actor, tool=tool),
@@ -99,6 +111,10 @@ class Slot:
         free = covered and not holding and not sessions
         self.state = _State(snapshot, free, holding, sessions, covered)
         return self.state
+
+    def complete(self, state: _State) -> bool:
+        """Whether its breakers have been read and its actor's shard has given a sign of life, be it long ago."""
+        return state.covered and self.fresh.until != NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +177,10 @@ class Gate:
         if state.free and now < slot.fresh.until:
             return FREE
         return self._consider(slot, state, trace_id, now)
+
+    def knows(self, slot: Slot) -> bool:
+        """Whether a tool's breakers have ever been known."""
+        return slot.complete(slot.refresh(self.view.snapshot))
 
     def _consider(self, slot: Slot, state: _State, trace_id: str | None, now: float) -> Admission | ToolBlocked | Wait:
         holding = state.holding
@@ -243,8 +263,7 @@ class Gate:
             action=Action.NONE,
             retry_after=_STALE_RETRY_S,
         )
-        never_complete = not state.covered or slot.fresh.until == NEVER
-        return Wait(blocked) if never_complete and slot.waited != self.life else blocked
+        return Wait(blocked) if not slot.complete(state) and slot.waited != self.life else blocked
 
     def after_fork(self) -> None:
         """Replace the lock that another thread may have held when a child was forked; forget the parent's quotas."""

@@ -41,6 +41,23 @@ def test_a_consumer_that_finds_no_broker_is_replaced() -> None:
     follower.stop()
 
 
+def test_what_is_to_be_done_in_every_turn_is_done_without_a_broker() -> None:
+    there = world(bootstrap="127.0.0.1:9")
+    turned = threading.Event()
+    follower = Follower(
+        there.runtime.settings,
+        TopicNames("fuseboard."),
+        there.view,
+        there.runtime.publisher,
+        clock=there.clock,
+        wall_us=there.clock.wall_us,
+        each_turn=turned.set,
+    )
+    assert follower.start()
+    assert turned.wait(30.0)
+    follower.stop()
+
+
 class Log:
     """A consumer of three partitions that have an end, and nothing else."""
 
