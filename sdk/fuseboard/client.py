@@ -11,7 +11,7 @@ from fuseboard.runtime import Runtime
 from fuseboard.settings import Settings, check_name
 from fuseboard.tasks import Actor, Session, Step, Task, Trace, place, record_step
 from fuseboard.tools import CallScope, Tool, Wrapper
-from fuseboard.view import interest
+from fuseboard.view import every_tool, interest
 from fuseboard_schemas.keys import breaker_id
 from fuseboard_schemas.records import Effect, ModelAccess, RouteTier, Scope, SessionRequest, StepKind
 
@@ -350,12 +350,10 @@ class Fuseboard:
         return ModelAccess.FAST_ONLY if limited else ModelAccess.ANY
 
     def ready(self) -> bool:
-        """Whether the actor's breakers have been read and the control plane has given a sign of life lately."""
+        """Whether every breaker has been read that any call of the actor may meet, and the worker is alive."""
         runtime = self._runtime
-        wanted = {
-            interest(Scope.ACTOR, self.settings.tenant, self._actor),
-            interest(Scope.TENANT, self.settings.tenant),
-        }
+        whole = interest(Scope.TENANT, self.settings.tenant)
+        wanted = {interest(Scope.ACTOR, self.settings.tenant, self._actor), whole, every_tool(whole)}
         fresh = runtime.view.freshness(self.settings.tenant, self._actor)
         return wanted <= runtime.view.snapshot.covered and runtime.clock() < fresh.until
 
@@ -377,6 +375,9 @@ class Fuseboard:
 
     def close(self, timeout: float | None = None) -> int:
         """Flush and stop; called at the end of the process by itself. All actors sharing the machinery are closed.
+
+        If calls have passed before their breakers were known, and ``ready_timeout_s`` is not over yet, this waits for
+        the first catch-up too: only then it is clear whether to warn of a control plane that is not there.
 
         Returns:
             How many events Kafka had not confirmed; they are in the spool if there is one, else lost.

@@ -8,14 +8,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from fuseboard.envelope import RecordEvent
-from fuseboard.view import home_of, is_tenant, is_tool, tenant_of
+from fuseboard.imports import load
+from fuseboard.view import every_tool, home_of, is_tenant, is_tool
 from fuseboard_schemas.keys import partition_for
 from fuseboard_schemas.records import BreakerCommand, EnforcementAck, Heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from confluent_kafka import Consumer, Message
+    from confluent_kafka import Consumer, Message, TopicPartition
 
     from fuseboard.publisher import Publisher
     from fuseboard.settings import Settings
@@ -36,9 +37,10 @@ _RENEW_AFTER_S = 30.0
 class Follower:
     """Keeps a view up to date from Kafka.
 
-    It assigns itself the home partitions of what the view is interested in: the breaker topic from the beginning, the
-    heartbeats from the end, because a retained heartbeat is no sign of life. An actor registered later makes it read
-    its partition again; a tool does not, because the view keeps what is said about any.
+    It reads the whole breaker topic from the beginning, because agents meet new tools all the time and their first call
+    is to be guarded too; of the heartbeats those of its actors' shards, from the end, because a retained heartbeat is
+    no sign of life. An actor registered later makes it read that actor's partition again; a tool does not, because the
+    view keeps what is said about any.
 
     Args:
         settings: Where Kafka is.
@@ -48,6 +50,7 @@ class Follower:
         clock: Monotonic clock in seconds.
         wall_us: Wall clock in microseconds since 1970.
         listeners: Called with each command once it is in force; may grow.
+        each_turn: Called about ten times a second, less often while there is no broker.
     """
 
     def __init__(
@@ -60,9 +63,11 @@ class Follower:
         clock: Callable[[], float],
         wall_us: Callable[[], int],
         listeners: Sequence[Callable[[BreakerCommand], None]] = (),
+        each_turn: Callable[[], object] = bool,
     ) -> None:
         self._settings = settings
         self._listeners = listeners
+        self._each_turn = each_turn
         self._commands = topics.breaker_commands
         self._heartbeats = topics.heartbeats
         self._view = view
@@ -77,6 +82,7 @@ class Follower:
         self._heard_at = 0.0
         self._placed: frozenset[str] = frozenset()
         self._listened: frozenset[str] = frozenset()
+        self._assigned: frozenset[int] = frozenset()
         self._reading: dict[int, frozenset[str]] = {}
         self._catching_up: set[int] = set()
         self._actors_of: dict[int, frozenset[str]] = {}
@@ -111,8 +117,10 @@ class Follower:
     # -------------------------------------------------------------- the thread
 
     def _run(self) -> None:
+        load()
         while not self._stop.is_set():
             try:
+                self._each_turn()
                 if self._consumer is None:
                     self._connect()
                 self._renew()
@@ -147,6 +155,7 @@ class Follower:
         consumer, self._consumer = self._consumer, None
         self._partitions = 0
         self._placed = self._listened = frozenset()
+        self._assigned = frozenset()
         self._reading, self._actors_of = {}, {}
         self._catching_up.clear()
         if consumer is not None:
@@ -191,45 +200,60 @@ class Follower:
         self._announce(applied)
 
     def _place(self) -> None:
-        """Assign the home partitions of whatever was registered since the last time."""
+        """Assign what has to be read for whatever was registered since the last time."""
         interests, actors = self._view.interests, self._view.actors
         if interests == self._placed and actors == self._listened:
             return
+        new = {each: self._home_of(each) for each in interests - self._placed}
+        if any(is_tenant(each) for each in new):
+            again = frozenset(range(self._partitions))
+        else:
+            again = frozenset(partition for each, partition in new.items() if not is_tool(each))
+        shards = {actor: self._home(actor) for actor in actors - self._listened}
+        self._assign(again, frozenset(shards.values()) - self._actors_of.keys())
+        self._catching_up |= again
+        for each, partition in new.items():
+            self._reading[partition] = self._reading.get(partition, frozenset()) | {each}
+            if partition not in self._catching_up:
+                self._view.reached_end(partition, frozenset({each}))
+        for actor, shard in shards.items():
+            self._actors_of[shard] = self._actors_of.get(shard, frozenset()) | {actor}
+        self._placed, self._listened = interests, actors
+
+    def _assign(self, partitions: frozenset[int], shards: frozenset[int]) -> None:
+        """Read partitions of the breaker topic from their beginning, if need be once more, and hear shards' workers."""
         from confluent_kafka import OFFSET_END, TopicPartition
 
         assert self._consumer is not None
-        new = interests - self._placed
-        known = {each for each in new if is_tool(each) and tenant_of(each) in self._placed and self._reads(each)}
-        again = {self._home_of(each) for each in new - known}
-        if any(is_tenant(each) for each in new):
-            again |= self._reading.keys()
-        for partition in sorted(again):
-            self._read(partition, interests)
-        for each in known:
-            partition = self._home_of(each)
-            self._reading[partition] |= {each}
-            if partition not in self._catching_up:
-                self._view.reached_end(partition, frozenset({each}))
-        for actor in actors - self._listened:
-            partition = self._home(actor)
-            if partition not in self._actors_of:
-                self._consumer.incremental_assign([TopicPartition(self._heartbeats, partition, OFFSET_END)])
-            self._actors_of[partition] = self._actors_of.get(partition, frozenset()) | {actor}
-        self._placed, self._listened = interests, actors
+        heartbeats = [TopicPartition(self._heartbeats, shard, OFFSET_END) for shard in sorted(shards)]
+        if not self._assigned:
+            heartbeats = self._located(heartbeats)
+        known = partitions & self._assigned
+        if known:
+            self._consumer.incremental_unassign([TopicPartition(self._commands, each) for each in sorted(known)])
+            self._assigned -= known
+        # By number, because the broker would have to be asked first where the beginning is; if it lies higher up, the
+        # client goes there by itself.
+        commands = [TopicPartition(self._commands, partition, 0) for partition in sorted(partitions)]
+        if heartbeats or commands:
+            # All at once: what is assigned after a fetch has begun waits until the broker has answered that one.
+            self._consumer.incremental_assign([*heartbeats, *commands])
+        self._assigned |= partitions
 
-    def _read(self, partition: int, interests: frozenset[str]) -> None:
-        """Read a partition of the breaker topic from its beginning, if need be once more."""
-        from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+    def _located(self, ends: list[TopicPartition]) -> list[TopicPartition]:
+        """The same with the numbers of their ends.
+
+        Before the first fetch the broker answers at once. Otherwise the question would wait behind a fetch, half a
+        second in which heartbeats go unheard.
+        """
+        from confluent_kafka import OFFSET_END, KafkaException, TopicPartition
 
         assert self._consumer is not None
-        if partition in self._reading:
-            self._consumer.incremental_unassign([TopicPartition(self._commands, partition)])
-        self._reading[partition] = frozenset(each for each in interests if self._home_of(each) == partition)
-        self._catching_up.add(partition)
-        self._consumer.incremental_assign([TopicPartition(self._commands, partition, OFFSET_BEGINNING)])
-
-    def _reads(self, wanted: str) -> bool:
-        return self._home_of(wanted) in self._reading
+        try:
+            found = self._consumer.offsets_for_times(ends, timeout=_METADATA_TIMEOUT_S)
+        except KafkaException:
+            return ends
+        return [TopicPartition(each.topic, each.partition, OFFSET_END if each.error else each.offset) for each in found]
 
     def _home_of(self, wanted: str) -> int:
         return self._home(home_of(wanted))
@@ -246,9 +270,8 @@ class Follower:
             self._heard_at = self._clock()
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF:
-                if topic == self._commands and partition in self._reading:
-                    self._catching_up.discard(partition)
-                    self._view.reached_end(partition, self._reading[partition])
+                if topic == self._commands and partition is not None:
+                    self._reached_end(partition)
                 return
             self._complain("Reading %s: %s.", topic, error.str())
             return
@@ -259,6 +282,13 @@ class Follower:
         elif (heartbeat := self._decode(message, "Heartbeat")) is not None:
             assert isinstance(heartbeat, Heartbeat)
             self._view.heartbeat(self._actors_of.get(partition, frozenset()), heartbeat.lag_s, self._clock())
+
+    def _reached_end(self, partition: int) -> None:
+        self._catching_up.discard(partition)
+        interests = self._reading.get(partition, frozenset())
+        if not self._catching_up:
+            interests |= {every_tool(each) for each in self._placed if is_tenant(each)}
+        self._view.reached_end(partition, interests)
 
     def _take_command(self, message: Message, partition: int) -> None:
         raw_key = message.key()

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from fuseboard.errors import ToolBlocked
-from fuseboard.view import NEVER, Breaker, Freshness, Snapshot, View, interest
+from fuseboard.view import NEVER, Breaker, Freshness, Snapshot, View, every_tool, interest
 from fuseboard_schemas.keys import actor_key, breaker_id
 from fuseboard_schemas.records import Action, BreakerState, Effect, Scope
 
@@ -52,15 +52,40 @@ class _State:
 class Slot:
     """One tool as one actor uses it, with its breaker ids and its last known state."""
 
-    __slots__ = ("actor", "effect", "fresh", "ids", "interests", "key", "on_stale", "state", "tenant", "tool", "waited")
+    __slots__ = (
+        "actor",
+        "effect",
+        "fresh",
+        "ids",
+        "interests",
+        "key",
+        "of_tool",
+        "on_stale",
+        "since",
+        "state",
+        "tenant",
+        "tool",
+        "waited",
+    )
 
-    def __init__(self, tenant: str, actor: str, tool: str, effect: Effect, on_stale: OnStale, fresh: Freshness) -> None:
+    def __init__(
+        self,
+        tenant: str,
+        actor: str,
+        tool: str,
+        effect: Effect,
+        on_stale: OnStale,
+        fresh: Freshness,
+        since: float = NEVER,
+    ) -> None:
         self.tenant = tenant
         self.actor = actor
         self.tool = tool
         self.effect = effect
         self.on_stale = on_stale
         self.fresh = fresh
+        self.since = since
+        """When it was registered, by the monotonic clock."""
         self.key = actor_key(tenant, actor)
         self.ids = (
             breaker_id(Scope.ACTOR_TOOL, tenant, actor=actor, tool=tool),
@@ -68,13 +93,9 @@ class Slot:
             breaker_id(Scope.ACTOR, tenant, actor=actor),
             breaker_id(Scope.TENANT, tenant),
         )
-        self.interests = frozenset(
-            {
-                interest(Scope.ACTOR, tenant, actor),
-                interest(Scope.TOOL, tenant, tool=tool),
-                interest(Scope.TENANT, tenant),
-            }
-        )
+        whole = interest(Scope.TENANT, tenant)
+        self.interests = frozenset({interest(Scope.ACTOR, tenant, actor), whole})
+        self.of_tool = frozenset({interest(Scope.TOOL, tenant, tool=tool), every_tool(whole)})
         self.state = _State(Snapshot(), free=False, holding=(), sessions=False, covered=False)
         self.waited = 0
         """The life of the gate in which a call has waited for the view in vain; 0 for none."""
@@ -86,10 +107,14 @@ class Slot:
             breaker for key in self.ids if (breaker := breakers.get(key)) is not None and breaker.refuses(self.effect)
         )
         sessions = self.key in snapshot.actors_with_sessions
-        covered = self.interests <= snapshot.covered
+        covered = self.interests <= snapshot.covered and not self.of_tool.isdisjoint(snapshot.covered)
         free = covered and not holding and not sessions
         self.state = _State(snapshot, free, holding, sessions, covered)
         return self.state
+
+    def complete(self, state: _State) -> bool:
+        """Whether its breakers have been read and its actor's shard has given a sign of life, be it long ago."""
+        return state.covered and self.fresh.until != NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +177,10 @@ class Gate:
         if state.free and now < slot.fresh.until:
             return FREE
         return self._consider(slot, state, trace_id, now)
+
+    def knows(self, slot: Slot) -> bool:
+        """Whether a tool's breakers have ever been known."""
+        return slot.complete(slot.refresh(self.view.snapshot))
 
     def _consider(self, slot: Slot, state: _State, trace_id: str | None, now: float) -> Admission | ToolBlocked | Wait:
         holding = state.holding
@@ -234,8 +263,7 @@ class Gate:
             action=Action.NONE,
             retry_after=_STALE_RETRY_S,
         )
-        never_complete = not state.covered or slot.fresh.until == NEVER
-        return Wait(blocked) if never_complete and slot.waited != self.life else blocked
+        return Wait(blocked) if not slot.complete(state) and slot.waited != self.life else blocked
 
     def after_fork(self) -> None:
         """Replace the lock that another thread may have held when a child was forked; forget the parent's quotas."""

@@ -20,6 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fuseboard.entry import Entry
+from fuseboard.imports import load
 from fuseboard.transport import Verdict
 
 if TYPE_CHECKING:
@@ -233,6 +234,7 @@ class Publisher:
     # ------------------------------------------------------- the publisher's thread
 
     def _run(self) -> None:
+        load()
         while not self._closing:
             try:
                 wait = self.step()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import threading
 import time
@@ -14,6 +13,7 @@ from fuseboard.context import Ids
 from fuseboard.envelope import Enveloper, RecordEvent
 from fuseboard.gate import Gate, OnStale, Slot
 from fuseboard.publisher import Limits, Publisher
+from fuseboard.staleness import Unguarded
 from fuseboard.view import View
 from fuseboard_schemas.records import Effect, Outcome, StepKind, TraceStep
 from fuseboard_schemas.topics import TopicNames
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fuseboard_schemas.codec import Encoder
     from fuseboard_schemas.records import BreakerCommand
 
-log = logging.getLogger("fuseboard")
+_WAIT_STEP_S = 0.01
 
 
 def wall_clock_us() -> int:
@@ -46,7 +46,7 @@ class Runtime:
         clock: Monotonic clock in seconds.
         wall_us: Wall clock in microseconds since 1970.
         ids: Source of random identifiers.
-        sleep: Waits on an agent's thread, only before the first catch-up.
+        sleep: Waits on an agent's thread, only before the first catch-up, and when it closes before that.
         transport: Makes the connection that events go out on; by default to Kafka.
         follow: Whether to read breaker commands and heartbeats from Kafka.
     """
@@ -91,7 +91,13 @@ class Runtime:
         self.listeners: list[Callable[[BreakerCommand], None]] = []
         self._follower: Follower | None = None
         self._lock = threading.Lock()
-        self._warned: dict[tuple[str, str], float] = {}
+        self._unguarded = Unguarded(
+            self.gate,
+            clock,
+            grace_s=settings.ready_timeout_s,
+            interval_s=settings.warning_interval_s,
+            publish=self._record_warning,
+        )
         self._slots: dict[tuple[str, str, Effect, OnStale], Slot] = {}
         self.closed = False
         if settings.enabled:
@@ -103,7 +109,7 @@ class Runtime:
         slot = self._slots.get(key)
         if slot is None:
             tenant = self.settings.tenant
-            slot = Slot(tenant, actor, tool, effect, on_stale, self.view.freshness(tenant, actor))
+            slot = Slot(tenant, actor, tool, effect, on_stale, self.view.freshness(tenant, actor), self.clock())
             self.view.register(tenant, actor, tool)
             self._slots[key] = slot
         self.start_following()
@@ -134,7 +140,9 @@ class Runtime:
             clock=self.clock,
             wall_us=self.wall_us,
             listeners=self.listeners,
+            each_turn=self._unguarded.settle,
         )
+        self._unguarded.begin()
         if follower.start():
             self._follower = follower
 
@@ -152,14 +160,10 @@ class Runtime:
             self.publisher.submit(RecordEvent(record))
 
     def warn_stale(self, call: Call) -> None:
-        """Publish that a call was let through although the control plane is stale, at most once per interval."""
-        key = (call.actor, call.tool)
-        now = self.clock()
-        if now - self._warned.get(key, float("-inf")) < self.settings.warning_interval_s:
-            return
-        self._warned[key] = now
-        summary = f"control plane stale: {call.tool} was let through without its breakers being known"
-        log.warning("%s (actor %s)", summary, call.actor)
+        """A call was let through although the control plane is stale: say so, at most once per interval."""
+        self._unguarded.let_through(call)
+
+    def _record_warning(self, call: Call, summary: str) -> None:
         self.record(
             TraceStep(
                 event_id="",
@@ -177,14 +181,22 @@ class Runtime:
         )
 
     def close(self, timeout: float) -> int:
-        """Flush and stop all threads; returns the number of events that Kafka did not confirm."""
+        """Flush and stop all threads; returns the number of events that Kafka did not confirm.
+
+        A process that ends before it could hear whether there is a worker waits for that, as long as it would for any.
+        """
+        deadline = self.clock() + timeout
+        while self._unguarded.settle() and self.clock() < deadline:
+            self.sleep(_WAIT_STEP_S)
+        self._unguarded.give_up()
+        left = max(0.0, deadline - self.clock())
         with self._lock:
             self.closed = True
             follower, self._follower = self._follower, None
         if follower is not None:
             follower.stop()
         _runtimes.discard(self)
-        return self.publisher.close(timeout)
+        return self.publisher.close(left)
 
     def after_fork(self) -> None:
         """Start anew in a forked child."""
@@ -192,6 +204,7 @@ class Runtime:
         self._lock = threading.Lock()
         self.view.after_fork()
         self.gate.after_fork()
+        self._unguarded.after_fork()
         self.publisher.after_fork(self.ids.client_id())
         follower, self._follower = self._follower, None
         if follower is not None:

@@ -34,7 +34,8 @@ class Settings:
         kafka: librdkafka settings passed to producer and consumer as they are.
         enabled: False publishes nothing, connects nowhere and admits every call; for tests.
         stale_after_s: Seconds without a heartbeat after which the control plane counts as stale.
-        ready_timeout_s: Seconds that a call which would be denied waits for the first catch-up.
+        ready_timeout_s: Seconds that a call which would be denied waits for the first catch-up, and in which others may
+            pass before it without a warning.
         queue_events: Events waiting for the publisher's thread, beyond which events are lost and counted.
         memory_events: Events held in memory until Kafka has confirmed them.
         memory_bytes: Bytes of those events.

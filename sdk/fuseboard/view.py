@@ -65,6 +65,15 @@ def is_tenant(wanted: str) -> bool:
     return wanted.startswith(f"{Scope.TENANT}:")
 
 
+def every_tool(tenant: str) -> str:
+    """What is covered once every tool of a tenant is, those included that nobody has registered yet.
+
+    Args:
+        tenant: The interest in the tenant.
+    """
+    return f"{Scope.TOOL}:{home_of(tenant)}/"  # No tool has an empty name.
+
+
 class Freshness:
     """Until when, by the monotonic clock, the control plane counts as alive for one actor."""
 
@@ -124,7 +133,8 @@ class Snapshot:
         breakers: Enforced breakers that are not closed, by id.
         actors_with_sessions: Keys of actors that have a breaker on a single session.
         covered: Interests (see :func:`interest`) about which everything is known: their partition has been read to its
-            end since they were registered, or since their tenant was, if they are tools.
+            end since they were registered, or since their tenant was, if they are tools. Also :func:`every_tool` of
+            tenants about whose tools everything is known.
     """
 
     breakers: Mapping[str, Breaker] = field(default_factory=lambda: MappingProxyType({}))

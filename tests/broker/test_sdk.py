@@ -291,6 +291,14 @@ def test_silence_makes_the_control_plane_stale(place: Place) -> None:
     assert [step.kind.value for step in steps] == ["WARNING"]
 
 
+def test_an_agent_without_a_worker_is_told_although_it_calls_nothing_more(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    refund = place.client(ready_timeout_s=0.2).tool(effect=Effect.WRITE, name="refund")(lambda: None)
+    refund()
+    wait_until(lambda: "control plane stale: refund" in caplog.text, "the agent is warned")
+
+
 def test_a_lagging_shard_is_stale_although_it_beats(place: Place) -> None:
     fuse = place.client(ready_timeout_s=0.0)
 
@@ -325,13 +333,13 @@ def test_an_actor_registered_later_gets_its_breakers(place: Place) -> None:
 
 def test_a_new_tool_obeys_at_once_and_holds_nothing_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    read_partition = Follower._read
+    assign = Follower._assign
 
-    def watched(follower: Follower, partition: int, interests: frozenset[str]) -> None:
-        read.append(partition)
-        read_partition(follower, partition, interests)
+    def watched(follower: Follower, partitions: frozenset[int], shards: frozenset[int]) -> None:
+        read.extend(partitions)
+        assign(follower, partitions, shards)
 
-    monkeypatch.setattr(Follower, "_read", watched)
+    monkeypatch.setattr(Follower, "_assign", watched)
     place.worker.publish(command(Scope.TOOL, tool="tool_7", epoch=1))
     place.worker.live()
     fuse = place.client()
@@ -339,7 +347,7 @@ def test_a_new_tool_obeys_at_once_and_holds_nothing_up(place: Place, monkeypatch
     tools = [fuse.tool(name=f"tool_{number}", effect=Effect.IRREVERSIBLE)(lambda: None) for number in range(40)]
     refused = [number for number, tool in enumerate(tools) if blocked(tool) is not None]
     assert refused == [7]
-    assert sorted(read) == sorted(set(read)), "no partition is read twice"
+    assert sorted(read) == list(range(PARTITIONS)), "every partition is read once"
     assert [ack.breaker_id for ack in place.acks(1)] == ["TOOL:default/tool_7"]
 
 
@@ -446,6 +454,35 @@ def test_forked_children_publish_and_obey_as_clients_of_their_own(place: Place, 
         assert [call.seq for call in mine] == list(range(len(mine)))
         assert sum(call.outcome is Outcome.DENIED for call in mine) == 5
     assert {ack.client_id for ack in place.acks(3)} == set(clients)
+
+
+IMPORTED = """
+import sys
+from fuseboard import Effect, Fuseboard, imports
+
+fuse = Fuseboard("support_agent", ready_timeout_s=60)
+imports.load()
+before = set(sys.modules)
+fuse.tool(effect=Effect.IRREVERSIBLE)(lambda: None)()
+assert fuse.flush(60) == 0
+fuse.close()
+print(sorted(set(sys.modules) - before))
+"""
+
+
+def test_threads_import_nothing_while_somebody_may_fork(place: Place, tmp_path: Any) -> None:
+    place.worker.publish(command(Scope.TOOL, tool="other"))
+    place.worker.live()
+    environment = {
+        **os.environ,
+        "FUSEBOARD_BOOTSTRAP": place.bootstrap,
+        "FUSEBOARD_PREFIX": place.topics.prefix,
+        "FUSEBOARD_SPOOL_DIR": str(tmp_path),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
 KILLED = """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
+import signal
 import sys
 import threading
 import time
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fuseboard import Effect, Fuseboard, Settings, ToolBlocked
+from fuseboard import Effect, Fuseboard, Settings, ToolBlocked, imports
 from fuseboard.runtime import Runtime
 from fuseboard_schemas.codec import Decoder
 from tests.unit.sdk.support import MemoryBroker
@@ -192,3 +194,54 @@ def test_a_child_waits_for_its_own_view(tmp_path: Path) -> None:
     assert [waited(), waited()] == [True, False]
     assert in_child(lambda: [waited(), waited()]) == [True, False]
     assert not waited()
+
+
+IMPORTING = """
+import threading
+entered, finish = threading.Event(), threading.Event()
+def work():
+    entered.set()
+    finish.wait()
+"""
+
+
+def test_a_fork_waits_for_what_our_threads_are_importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the child could never import that module: the thread that would unlock it is not there."""
+    (tmp_path / "slowly_signals.py").write_text(IMPORTING)
+    (tmp_path / "slowly_imported.py").write_text("import slowly_signals\nslowly_signals.work()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    signals = importlib.import_module("slowly_signals")
+    lock = threading.Lock()
+
+    class Watched:
+        def acquire(self, timeout: float) -> bool:
+            signals.finish.set()
+            return lock.acquire(timeout=timeout)
+
+        def release(self) -> None:
+            lock.release()
+
+        def __enter__(self) -> None:
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+
+    monkeypatch.setattr(imports, "_MODULES", ("slowly_imported",))
+    monkeypatch.setattr(imports, "_lock", Watched())
+    thread = threading.Thread(target=imports.load)
+    thread.start()
+    assert signals.entered.wait(30)
+
+    def child() -> bool:
+        signal.alarm(30)  # Ends a child that would wait for ever.
+        imports.load()
+        return "slowly_imported" in sys.modules
+
+    try:
+        assert in_child(child)
+    finally:
+        signals.finish.set()
+        thread.join()
+        sys.modules.pop("slowly_imported", None)
+        sys.modules.pop("slowly_signals", None)
