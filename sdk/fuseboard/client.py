@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+import functools
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 
 from fuseboard.context import current
 from fuseboard.errors import ConfigurationError
+from fuseboard.gate import OnStale
 from fuseboard.retries import Retrying
 from fuseboard.runtime import Runtime
 from fuseboard.settings import Settings, check_name
@@ -21,13 +23,29 @@ if TYPE_CHECKING:
 
     from fuseboard.calls import Call
     from fuseboard.envelope import ActorRecord
-    from fuseboard.gate import OnStale
     from fuseboard.publisher import Counts
     from fuseboard.settings import KafkaSettings
     from fuseboard_schemas.records import BreakerCommand
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+def _by_name(method: F) -> F:
+    """Tell what to write to those who wrote ``@fuse.tool`` alone, or gave the effect without its name."""
+
+    @functools.wraps(method)
+    def checked(*given: Any, **named: Any) -> Any:  # noqa: ANN401 - has the signature of the method
+        if len(given) > 1:
+            what = getattr(given[1], "__name__", str(given[1]))
+            raise ConfigurationError(
+                f"@fuse.tool was given {what}; settings by name were expected. What a call does to the world must be "
+                "said for every tool: write @fuse.tool(effect=Effect.READ), or WRITE, or IRREVERSIBLE."
+            )
+        return method(*given, **named)
+
+    return cast("F", checked)
 
 
 class Fuseboard:
@@ -123,6 +141,7 @@ class Fuseboard:
 
     # --------------------------------------------------------------------- tools
 
+    @_by_name
     def tool(
         self,
         *,
@@ -148,13 +167,20 @@ class Fuseboard:
             approve: As for the client.
 
         Raises:
-            ConfigurationError: The effect is unknown, or the name is empty.
+            ConfigurationError: The effect is unknown, the name is empty, or what is decorated is no function.
         """
 
-        def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        def guard(function: Callable[..., Any]) -> Callable[..., Any]:
+            if not callable(function):
+                raise ConfigurationError(f"@fuse.tool was put on {function!r}; a function was expected.")
             label = name if name is not None else getattr(function, "__name__", "")
             tool = self._tool(label, effect, timeout, on_stale, approve)
             return Wrapper(tool, self._runtime.hasher.digest, idempotency_key).wrap(function)
+
+        def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            if isinstance(function, staticmethod | classmethod):
+                return cast("Callable[P, R]", type(function)(guard(function.__func__)))
+            return guard(function)
 
         return decorate
 
@@ -209,7 +235,10 @@ class Fuseboard:
                 approve=approve or self._approve,
             )
         except ValueError as error:
-            raise ConfigurationError(f"The tool {name} cannot be guarded: {error}.") from None
+            raise ConfigurationError(
+                f"The tool {name} cannot be guarded: {error}. An effect is one of {', '.join(Effect)}; on_stale is one "
+                f"of {', '.join(OnStale)}."
+            ) from None
 
     def retrying(self) -> Retrying:
         """A block in which calling the same tool with the same arguments again is a retry, until it succeeds."""

@@ -129,7 +129,7 @@ class Follower:
                 else:
                     self._stop.wait(_RETRY_S)
             except Exception as error:
-                self._complain("The breaker topic cannot be followed: %s. Trying again.", error)
+                self._complain("The breaker topic cannot be followed: %s. Trying again.", _text(error))
                 self._stop.wait(_RETRY_S)
         self._disconnect()
 
@@ -355,6 +355,12 @@ class Follower:
         if now - self._complained_at >= _COMPLAIN_EVERY_S:
             self._complained_at = now
             log.warning(message, *details)
+
+
+def _text(error: Exception) -> object:
+    """What an error says; the client's own hold an object whose text is for programmers."""
+    detail = error.args[0] if error.args else error
+    return detail.str() if hasattr(detail, "str") else error
 
 
 def _version() -> str:

@@ -34,6 +34,7 @@ log = logging.getLogger("fuseboard.publisher")
 
 _BATCH = 500
 _RETRY_FIRST_S = 0.5
+_COMPLAIN_EVERY_S = 60.0
 _RETRY_MOST_S = 10.0
 _BUSY_POLL_S = 0.005
 _IDLE_POLL_S = 0.1
@@ -138,6 +139,7 @@ class Publisher:
         self._unsent: deque[Entry] = deque()
         self._seqs: dict[Counter, int] = {}
         self._retry_at: float | None = None
+        self._complain_at = float("-inf")
         self._retry_delay = _RETRY_FIRST_S
         self._last_progress = 0.0
         self._connected_at = 0.0
@@ -316,7 +318,9 @@ class Publisher:
                 self._transport = self._make_transport()
                 self._connected_at = self._clock()
             except Exception as error:
-                log.error("%s Events are kept meanwhile.", error)
+                if self._clock() >= self._complain_at:
+                    self._complain_at = self._clock() + _COMPLAIN_EVERY_S
+                    log.error("%s Events are kept meanwhile.", error)
                 self._back_off()
         return self._transport
 

@@ -76,11 +76,14 @@ class Settings:
     def __post_init__(self) -> None:
         check_name("actor", self.actor)
         check_name("tenant", self.tenant)
+        if not self.bootstrap.strip():
+            raise ConfigurationError(
+                f"The setting bootstrap is {self.bootstrap!r}; host:port was expected, several separated by commas."
+            )
         for name in ("stale_after_s", "queue_events", "memory_events", "memory_bytes", "spool_segment_bytes"):
-            if not getattr(self, name) > 0:
-                raise ConfigurationError(
-                    f"The setting {name} is {getattr(self, name)!r}; a number above 0 was expected."
-                )
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not value > 0:
+                raise ConfigurationError(f"The setting {name} is {value!r}; a number above 0 was expected.")
         if self.spool_bytes < 2 * self.memory_bytes and self.spool_dir != "":
             raise ConfigurationError(
                 f"The setting spool_bytes is {self.spool_bytes}; at least twice memory_bytes ({self.memory_bytes}) was "

@@ -291,12 +291,14 @@ class Wrapper:
 
     def wrap(self, function: Callable[P, R]) -> Callable[P, R]:
         """Guard a function, coroutine function, generator function or asynchronous generator function."""
-        if inspect.isasyncgenfunction(function):
-            wrapped: Any = self._async_generator(function)
-        elif inspect.iscoroutinefunction(function):
-            wrapped = self._coroutine(function)
-        elif inspect.isgeneratorfunction(function):
-            wrapped = self._generator(function)
+        # An object that can be called is of the kind that its class says.
+        bodies = (function, type(function).__call__)
+        if any(map(inspect.isasyncgenfunction, bodies)):
+            wrapped: Any = self._async_generator(cast("Any", function))
+        elif any(map(inspect.iscoroutinefunction, bodies)):
+            wrapped = self._coroutine(cast("Any", function))
+        elif any(map(inspect.isgeneratorfunction, bodies)):
+            wrapped = self._generator(cast("Any", function))
         else:
             wrapped = self._plain(function)
         return cast("Callable[P, R]", functools.wraps(function)(wrapped))

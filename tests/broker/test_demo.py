@@ -25,6 +25,7 @@ COMMAND = [sys.executable, "-c", "from fuseboard_streams.cli import main; main()
 def run_demo(*options: str) -> dict[str, Any]:
     done = subprocess.run([*COMMAND, "--json", *options], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "without its breakers being known" not in done.stderr
     (line,) = done.stdout.splitlines()
     facts: dict[str, Any] = json.loads(line)
     return facts

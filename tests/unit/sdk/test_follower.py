@@ -58,6 +58,27 @@ def test_what_is_to_be_done_in_every_turn_is_done_without_a_broker() -> None:
     follower.stop()
 
 
+def test_what_cannot_be_followed_is_said_in_words(caplog: pytest.LogCaptureFixture) -> None:
+    there = world(kafka={"no.such.setting": 1})
+    follower = Follower(
+        there.runtime.settings,
+        TopicNames("fuseboard."),
+        there.view,
+        there.runtime.publisher,
+        clock=there.clock,
+        wall_us=there.clock.wall_us,
+    )
+    said = threading.Event()
+    follower._stop.wait = lambda timeout=None: said.set() or follower._stop.is_set()  # type: ignore[method-assign,func-returns-value]
+    assert follower.start()
+    assert said.wait(30.0)
+    follower.stop()
+    text = caplog.messages[0]
+    assert text == (
+        'The breaker topic cannot be followed: No such configuration property: "no.such.setting". Trying again.'
+    )
+
+
 class Log:
     """A consumer of three partitions that have an end, and nothing else."""
 

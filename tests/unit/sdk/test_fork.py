@@ -239,7 +239,7 @@ def test_a_fork_waits_for_what_our_threads_are_importing(tmp_path: Path, monkeyp
         return "slowly_imported" in sys.modules
 
     try:
-        assert in_child(child)
+        assert in_child(child) is True
     finally:
         signals.finish.set()
         thread.join()

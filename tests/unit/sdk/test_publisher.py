@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fuseboard import Effect
+from fuseboard import ConfigurationError, Effect
 from fuseboard.envelope import RecordEvent
 from fuseboard.transport import Verdict
 from fuseboard_schemas.records import StepKind, TraceStep
@@ -177,8 +177,6 @@ def test_an_event_that_cannot_be_encoded_is_lost_alone_and_leaves_a_gap() -> Non
 
 
 def test_a_connection_that_cannot_be_made_keeps_the_events() -> None:
-    from fuseboard import ConfigurationError
-
     there = world()
     connect = there.broker.connect
     refused = ConfigurationError("wrong settings")
@@ -194,6 +192,23 @@ def test_a_connection_that_cannot_be_made_keeps_the_events() -> None:
     there.clock.sleep(20.0)
     there.deliver()
     assert seqs(there) == [0, 1, 2]
+
+
+def test_a_connection_that_cannot_be_made_is_complained_about_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    there = world()
+
+    def fail() -> Any:
+        raise ConfigurationError("wrong settings.")
+
+    there.runtime.publisher._make_transport = fail
+    submit(there, 1)
+    for _ in range(59):
+        there.deliver()
+        there.clock.sleep(1.0)
+    assert [record.getMessage() for record in caplog.records] == ["wrong settings. Events are kept meanwhile."]
+    there.clock.sleep(20.0)
+    there.deliver()
+    assert len(caplog.records) == 2
 
 
 def test_a_connection_without_an_answer_is_replaced_and_nothing_is_out_of_order() -> None:

@@ -37,6 +37,8 @@ def test_disabled(text: str, enabled: bool) -> None:
         ({"FUSEBOARD_ACTOR": "a", "FUSEBOARD_STALE_AFTER_S": "soon"}, {}, "FUSEBOARD_STALE_AFTER_S"),
         ({"FUSEBOARD_ACTOR": "a", "FUSEBOARD_DISABLED": "perhaps"}, {}, "true or false"),
         ({}, {"actor": "a", "stale_after_s": 0}, "stale_after_s"),
+        ({}, {"actor": "a", "stale_after_s": "3"}, "stale_after_s is '3'; a number above 0"),
+        ({"FUSEBOARD_BOOTSTRAP": ""}, {"actor": "a"}, "bootstrap is ''; host:port"),
         ({}, {"actor": "a", "spool_bytes": 10}, "spool_bytes"),
     ],
 )

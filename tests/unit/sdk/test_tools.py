@@ -42,6 +42,80 @@ def test_a_guarded_function_keeps_its_face(there: World) -> None:
     assert str(inspect.signature(look)) == "(order_id: 'str', *, deep: 'bool' = False) -> 'dict[str, bool]'"
 
 
+def test_a_decorator_without_its_effect_says_what_to_write(there: World) -> None:
+    wrong: Any = there.fuse.tool
+
+    with pytest.raises(ConfigurationError, match=r"was given look; .* @fuse\.tool\(effect=Effect\.READ\)"):
+
+        @wrong
+        def look() -> None: ...
+
+    with pytest.raises(ConfigurationError, match="was given WRITE; settings by name"):
+        wrong(Effect.WRITE)
+    with pytest.raises(TypeError, match="effect"):
+        wrong()
+
+
+@pytest.mark.parametrize(("settings", "says"), [({"effect": "write"}, "'write'"), ({"on_stale": "no"}, "'no'")])
+def test_what_is_possible_is_said(there: World, settings: dict[str, Any], says: str) -> None:
+    given: dict[str, Any] = {"effect": READ, "name": "look", **settings}
+    with pytest.raises(ConfigurationError, match=rf"{says}.* READ, WRITE, IRREVERSIBLE; .* allow, warn, deny\."):
+        there.fuse.tool(**given)(lambda: None)
+
+
+def test_what_cannot_be_called_cannot_be_guarded(there: World) -> None:
+    wrong: Any = 3
+    with pytest.raises(ConfigurationError, match="was put on 3; a function was expected"):
+        there.fuse.tool(effect=READ, name="look")(wrong)
+
+
+def test_methods_of_every_kind_are_guarded_in_either_order(there: World) -> None:
+    class Shop:
+        @there.fuse.tool(effect=READ)
+        def usual(self, number: int) -> int:
+            return number
+
+        @there.fuse.tool(effect=READ)
+        @staticmethod
+        def outer(number: int) -> int:
+            return number
+
+        @staticmethod
+        @there.fuse.tool(effect=READ)
+        def inner(number: int) -> int:
+            return number
+
+        @there.fuse.tool(effect=READ)
+        @classmethod
+        def of_class(cls, number: int) -> tuple[type, int]:
+            return cls, number
+
+        @there.fuse.tool(effect=READ)
+        @staticmethod
+        async def later(number: int) -> int:
+            return number
+
+    shop = Shop()
+    assert (shop.usual(1), shop.outer(2), Shop.outer(3), shop.inner(4)) == (1, 2, 3, 4)
+    assert (shop.of_class(5), Shop.of_class(6)) == ((Shop, 5), (Shop, 6))
+    assert asyncio.run(shop.later(7)) == 7
+    assert [call.tool for call in there.calls()] == [
+        *("usual", "outer", "outer", "inner"),
+        *("of_class", "of_class", "later"),
+    ]
+
+
+def test_an_object_with_an_asynchronous_call_ends_when_it_ends(there: World) -> None:
+    class Fails:
+        async def __call__(self) -> None:
+            raise ValueError
+
+    look = there.fuse.tool(effect=READ, name="look")(Fails())
+    with pytest.raises(ValueError):  # noqa: PT011 - there is nothing to match
+        asyncio.run(look())
+    assert [call.outcome for call in there.calls()] == [Outcome.ERROR]
+
+
 def test_the_same_exception_object_passes_with_its_traceback(there: World) -> None:
     original = ValueError("no such order")
 

@@ -55,3 +55,4 @@ async def cases() -> None:
     plain(42)  # type: ignore[arg-type]
     plain()  # type: ignore[call-arg]
     fuse.tool(name="x")  # type: ignore[call-arg]
+    fuse.tool(plain)  # type: ignore[call-arg, arg-type]
