@@ -106,6 +106,10 @@ class Follower:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=5.0)
 
+    def runs_here(self) -> bool:
+        """Whether the caller is the follower's own thread."""
+        return threading.current_thread() is self._thread
+
     def abandon(self) -> None:
         """Forget everything in a forked child."""
         consumer, self._consumer = self._consumer, None
@@ -158,6 +162,8 @@ class Follower:
         self._assigned = frozenset()
         self._reading, self._actors_of = {}, {}
         self._catching_up.clear()
+        # What is said meanwhile is unknown until everything has been read again.
+        self._view.uncover()
         if consumer is not None:
             consumer.close()
 

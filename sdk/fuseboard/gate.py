@@ -85,7 +85,7 @@ class Slot:
         self.on_stale = on_stale
         self.fresh = fresh
         self.since = since
-        """When it was registered, by the monotonic clock."""
+        """When its actor was registered, by the monotonic clock."""
         self.key = actor_key(tenant, actor)
         self.ids = (
             breaker_id(Scope.ACTOR_TOOL, tenant, actor=actor, tool=tool),

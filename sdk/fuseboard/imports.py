@@ -11,6 +11,10 @@ import contextlib
 import importlib
 import os
 import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _MODULES = (
     "confluent_kafka",
@@ -28,9 +32,16 @@ _lock = threading.Lock()
 _held = False
 
 
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Keep forks on other threads waiting while this one imports; not to be nested."""
+    with _lock:
+        yield
+
+
 def load() -> None:
     """Import everything that a thread of ours will ever need."""
-    with _lock:
+    with importing():
         for name in _MODULES:
             # Whatever is missing is reported where it is used.
             with contextlib.suppress(Exception):

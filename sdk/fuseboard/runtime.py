@@ -12,6 +12,7 @@ from fuseboard.arguments import ArgumentHasher
 from fuseboard.context import Ids
 from fuseboard.envelope import Enveloper, RecordEvent
 from fuseboard.gate import Gate, OnStale, Slot
+from fuseboard.imports import importing
 from fuseboard.publisher import Limits, Publisher
 from fuseboard.staleness import Unguarded
 from fuseboard.view import View
@@ -99,6 +100,7 @@ class Runtime:
             publish=self._record_warning,
         )
         self._slots: dict[tuple[str, str, Effect, OnStale], Slot] = {}
+        self._since: dict[str, float] = {}
         self.closed = False
         if settings.enabled:
             _runtimes.add(self)
@@ -109,7 +111,8 @@ class Runtime:
         slot = self._slots.get(key)
         if slot is None:
             tenant = self.settings.tenant
-            slot = Slot(tenant, actor, tool, effect, on_stale, self.view.freshness(tenant, actor), self.clock())
+            since = self._since.setdefault(actor, self.clock())
+            slot = Slot(tenant, actor, tool, effect, on_stale, self.view.freshness(tenant, actor), since)
             self.view.register(tenant, actor, tool)
             self._slots[key] = slot
         self.start_following()
@@ -117,6 +120,7 @@ class Runtime:
 
     def register_actor(self, actor: str) -> None:
         """Follow an actor's breakers before it has any tool."""
+        self._since.setdefault(actor, self.clock())
         self.view.freshness(self.settings.tenant, actor)
         self.view.register(self.settings.tenant, actor, None)
         self.start_following()
@@ -130,7 +134,8 @@ class Runtime:
     def _start_follower(self) -> None:
         if self._follower is not None or self.closed:
             return
-        from fuseboard.follower import Follower
+        with importing():
+            from fuseboard.follower import Follower
 
         follower = Follower(
             self.settings,
@@ -183,10 +188,13 @@ class Runtime:
     def close(self, timeout: float) -> int:
         """Flush and stop all threads; returns the number of events that Kafka did not confirm.
 
-        A process that ends before it could hear whether there is a worker waits for that, as long as it would for any.
+        A process that ends before it could hear whether there is a worker waits for that, as long as it would for any,
+        but for no more than half of the time that it has.
         """
-        deadline = self.clock() + timeout
-        while self._unguarded.settle() and self.clock() < deadline:
+        started, heard_here = self.clock(), self._follower is not None and self._follower.runs_here()
+        deadline = started + timeout
+        # A listener that closes does so on the thread that would hear it.
+        while self._unguarded.settle() and not heard_here and self.clock() < started + timeout / 2:
             self.sleep(_WAIT_STEP_S)
         self._unguarded.give_up()
         left = max(0.0, deadline - self.clock())

@@ -76,7 +76,7 @@ class Settings:
     def __post_init__(self) -> None:
         check_name("actor", self.actor)
         check_name("tenant", self.tenant)
-        if not self.bootstrap.strip():
+        if self.enabled and not self.bootstrap.strip():
             raise ConfigurationError(
                 f"The setting bootstrap is {self.bootstrap!r}; host:port was expected, several separated by commas."
             )

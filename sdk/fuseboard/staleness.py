@@ -26,7 +26,7 @@ class Unguarded:
     Args:
         gate: Knows what is known.
         clock: Monotonic clock in seconds.
-        grace_s: How long a process, an actor or a tool may be new.
+        grace_s: How long a process or an actor may be new.
         interval_s: Least seconds between two warnings about one tool of an actor.
         publish: Publishes a warning about a call.
     """
@@ -45,7 +45,8 @@ class Unguarded:
         self._grace_s = grace_s
         self._interval_s = interval_s
         self._publish = publish
-        self._lock = threading.Lock()
+        # A signal handler may come in between on the same thread.
+        self._lock = threading.RLock()
         self._began = _NEVER
         self._warned: dict[tuple[str, str], float] = {}
         self._early: dict[tuple[str, str], Slot] = {}
@@ -94,16 +95,16 @@ class Unguarded:
         return waiting
 
     def give_up(self) -> None:
-        """Warn of what there is no more time to find out."""
+        """Say of which calls there is no more time to find out whether they should have been guarded."""
         self.settle()
         with self._lock:
             early, self._early = self._early, {}
         for slot in early.values():
-            _warn(slot)
+            log.warning("%s (actor %s)", _EARLY.format(slot.tool), slot.actor)
 
     def after_fork(self) -> None:
         """Forget in a forked child what the parent will tell."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._began = _NEVER
         self._early = {}
 

@@ -246,6 +246,10 @@ class View:
         if not interests <= self.snapshot.covered:
             self.publish(covered=self.snapshot.covered | interests)
 
+    def uncover(self) -> None:
+        """Nothing is read any more: what is known stays in force, but there may be more."""
+        self.publish(covered=frozenset())
+
     def publish(self, covered: frozenset[str] | None = None) -> None:
         """Replace the snapshot by one with everything applied so far."""
         if not self._dirty and covered is None:

@@ -103,10 +103,11 @@ def examine(
     try:
         admin = Admin(settings)
         found = topics_admin.observe(admin, names)
+        broker = check_broker(admin)
     except FuseboardError as error:
-        broker = Check("broker", False, str(error), "Mend the connection and run it again.", error.exit_code)
-        return [broker, *unchecked(_ALL[1:], "the broker does not answer as it should")]
-    checks = [check_broker(admin), *check_topics(names, found)]
+        away = Check("broker", False, str(error), "Mend the connection and run it again.", error.exit_code)
+        return [away, *unchecked(_ALL[1:], "the broker does not answer as it should")]
+    checks = [broker, *check_topics(names, found)]
     checks.append(_examine_schemas(names, registry or {}))
     return checks + _examine_workers(admin, settings, names, found, group, listen_s, clock)
 

@@ -17,7 +17,7 @@ import pytest
 from confluent_kafka import Producer
 
 from fuseboard_schemas.codec import Encoder
-from fuseboard_schemas.errors import ConfigurationError
+from fuseboard_schemas.errors import ConfigurationError, FuseboardError, UnreachableError
 from fuseboard_schemas.keys import actor_key, partition_for
 from fuseboard_schemas.records import BreakerState, Effect
 from fuseboard_schemas.topics import TOPICS, TopicNames
@@ -344,11 +344,14 @@ class TestWhatCanBeProbed:
         assert json.loads(run("breakers", "list", "--json", *board.options).stdout)[0]["can_be_probed"] is None
         assert "unless IRREVERSIBLE" in run("breakers", "list", *board.options).stdout
 
-    def test_calls_that_may_not_be_read_leave_it_open(self, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("error", [ConfigurationError("no ACL"), UnreachableError("no leader")])
+    def test_calls_that_cannot_be_read_leave_it_open(
+        self, board: Board, monkeypatch: pytest.MonkeyPatch, error: FuseboardError
+    ) -> None:
         self.trip(board, *self.put_call(board, Effect.IRREVERSIBLE))
 
-        def refused(*_: object) -> None:
-            raise ConfigurationError("no ACL")
+        def refused(*_: object, **__: object) -> None:
+            raise error
 
         monkeypatch.setattr(kafka.Reader, "record_at", refused)
         assert json.loads(run("breakers", "list", "--json", *board.options).stdout)[0]["can_be_probed"] is None

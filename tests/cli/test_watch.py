@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -163,13 +164,17 @@ def check_on(bootstrap: str, leave: Callable[[], object], come_back: Callable[[]
         before = watch.snapshot()
         assert before.silent_since is None
         leave()
+        ends = time.monotonic() + 60.0
         while (gone := watch.snapshot()).silent_since is None:
+            assert time.monotonic() < ends, "it does not notice that the broker is away"
             watch.wait(0.05)
         assert gone.silent_since >= before.at
         assert [c.breaker_id for c in gone.open_breakers] == [samples.BREAKER]
         come_back()
         board.breakers(samples.command(epoch=samples.command().epoch + 1))
+        ends = time.monotonic() + 60.0
         while len((back := watch.snapshot()).transitions) < 2:
+            assert time.monotonic() < ends, f"it does not recover: {back}"
             watch.wait(0.05)
         assert back.silent_since is None
     finally:

@@ -24,6 +24,8 @@ _SHUT_OUT = "The broker has shut out this worker"
 _ALONE = "although other clients reach"
 _NO_SERVER = 3
 _END_S = 60.0
+_AFTERMATH_S = 60.0
+"""So long after the broker was away a worker may still find out that the group has given up on it."""
 
 
 @dataclass(slots=True)
@@ -80,6 +82,10 @@ class Fleet:
         self.started = 0
         self.shut_out = 0
         """Workers that ended because another had taken over their shards."""
+        self.shut_out_quietly = 0
+        """Those of them that the broker's absence does not explain."""
+        self.broker_away_at = float("-inf")
+        """Monotonic time at which the broker came back last."""
         self.unreachable = 0
         """Workers that found no broker when they started."""
         self.alone = 0
@@ -212,6 +218,7 @@ class Fleet:
             return
         assert (code, _SHUT_OUT in text) == (1, True), f"{member.log.stem} ended by itself with code {code}:\n{end}"
         self.shut_out += 1
+        self.shut_out_quietly += time.monotonic() - self.broker_away_at > _AFTERMATH_S
 
     def __enter__(self) -> Self:
         return self

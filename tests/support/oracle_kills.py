@@ -85,6 +85,7 @@ class Result:
     workers: int = 0
     """Processes started."""
     shut_out: int = 0
+    shut_out_quietly: int = 0
     """Workers that woke up, found themselves replaced and ended."""
     unreachable: int = 0
     """Workers that started while the broker was away and ended."""
@@ -266,6 +267,7 @@ class Disturber:
     def _restart(self, _: Member) -> str:
         assert self._broker is not None
         self._broker.restart()
+        self._fleet.broker_away_at = time.monotonic()
         self._result.restarts += 1
         return "the broker"
 
@@ -273,6 +275,7 @@ class Disturber:
         assert self._broker is not None
         self._broker.kill()
         self._broker.start()
+        self._fleet.broker_away_at = time.monotonic()
         self._result.crashes += 1
         return "the broker"
 
@@ -378,6 +381,7 @@ def _disturbed(
         Disturber(plan, fleet, Writer(bootstrap, prefix), progress, result, broker, say).run(parts)
         fleet.stop()
         result.workers, result.shut_out, result.unreachable = fleet.started, fleet.shut_out, fleet.unreachable
+        result.shut_out_quietly = fleet.shut_out_quietly
         result.alone, result.last_ones = fleet.alone, fleet.last_ones
         result.events = fleet.told()
 

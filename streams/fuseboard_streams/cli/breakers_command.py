@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fuseboard_streams.cli.probeable import Probeable
 
 _MINUTE_US = 60_000_000
+_LOOK_UP_S = 5.0
 
 
 @click.group("breakers")
@@ -44,7 +45,7 @@ def list_command(only_open: bool, actor: str | None, tenant: str | None, as_json
     with Reader(connection) as reader:
         found, probeable = latest_commands(reader, connection)
         shown = [c for c in found.values() if all(x.holds(c) for x in conditions) and (is_open(c) or not only_open)]
-        probed = probeable.of(ordered(shown), reader)
+        probed = probeable.of(ordered(shown), reader, _LOOK_UP_S)
     if as_json:
         from fuseboard_schemas.jsonform import to_json
 
@@ -81,7 +82,7 @@ def show_command(target: str, tool: str | None, tenant: str, as_json: bool, conn
                 "tripped, or the name is another one. `fuseboard breakers list` shows them all."
             )
         acks = {c.breaker_id: read_acks(reader, connection, c) for c in chosen}
-        probed = probeable.of(chosen, reader)
+        probed = probeable.of(chosen, reader, _LOOK_UP_S)
     _show(chosen, acks, probed, as_json)
 
 

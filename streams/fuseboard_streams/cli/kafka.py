@@ -173,13 +173,13 @@ class Reader:
             yield from records
             left -= set(ended)
 
-    def record_at(self, topic: str, partition: int, offset: int) -> Message | None:
+    def record_at(self, topic: str, partition: int, offset: int, *, timeout_s: float = 30.0) -> Message | None:
         """Return the record at an offset; ``None`` if none is there (any more). Nothing is read afterwards."""
         ends = self.watermarks(topic, partition)
         if not ends.low <= offset < ends.high:
             return None
         try:
-            first = next(self.to_end(topic, {partition: offset}), None)
+            first = next(self.to_end(topic, {partition: offset}, timeout_s=timeout_s), None)
         finally:
             self.assign_all([])
         return first if first is not None and first.offset() == offset else None

@@ -36,6 +36,9 @@ ANSWER_TIMEOUT_S: Final = 5.0
 RETRY_TIMEOUT_S: Final = 2.0
 """How long a broker that was away may take to answer, so that the view goes on meanwhile."""
 
+LOOK_UP_S: Final = 0.3
+"""How long a view may take to find out which breakers can be probed; the next one goes on."""
+
 TRIES_PER_CLIENT: Final = 10
 
 _KEPT_TRANSITIONS: Final = 50
@@ -173,7 +176,7 @@ class Monitor:
             shards=[self.board.shards[number] for number in sorted(self.board.shards)],
             open_breakers=list(self.board.open.values()),
             transitions=self.board.latest(),
-            probed=self.board.probeable.of(self.board.open.values(), self._watch),
+            probed=self.board.probeable.of(self.board.open.values(), self._watch, LOOK_UP_S),
         )
 
     def _arrived(self, topic: str, since: int) -> tuple[int, int]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from fuseboard_schemas.records import BreakerCommand
     from fuseboard_streams.cli.kafka import Reader
 
-LOOKUPS: Final = 50
-"""How many tool calls are looked up in one go; breakers beyond that stay unknown until the next time."""
+PATIENCE_S: Final = 2.0
+"""How long a call may take to arrive."""
 
 
 class Probeable:
@@ -23,6 +24,7 @@ class Probeable:
 
     def __init__(self, prefix: str) -> None:
         self._topic = prefix + "tool-calls"
+        self._partitions = 0
         self._deciding: dict[str, BreakerCommand] = {}
         self._known: dict[str, tuple[int, bool | None]] = {}
 
@@ -38,15 +40,27 @@ class Probeable:
         self._deciding.pop(breaker_id, None)
         self._known.pop(breaker_id, None)
 
-    def of(self, commands: Iterable[BreakerCommand], reader: Reader) -> dict[str, bool | None]:
+    def of(
+        self,
+        commands: Iterable[BreakerCommand],
+        reader: Reader,
+        seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> dict[str, bool | None]:
         """Return, for each open breaker of a tool, whether its calls can be probes; ``None`` if that is not known.
+
+        What was found is remembered, so that asking again goes on where the time was up.
 
         Args:
             commands: The newest command of each breaker.
             reader: Reads the calls; what it was reading before is given up.
+            seconds: No call is looked up when so much time has passed.
+            clock: Monotonic clock in seconds.
         """
+        from fuseboard_schemas.errors import FuseboardError
+
         found: dict[str, bool | None] = {}
-        left = LOOKUPS
+        ends = clock() + seconds
         for command in commands:
             if str(command.scope) != "ACTOR_TOOL" or str(command.state) not in ("OPEN", "HALF_OPEN"):
                 continue
@@ -55,27 +69,25 @@ class Probeable:
                 found[identity] = True
                 continue
             epoch, known = self._known.get(identity, (-1, None))
-            if deciding is not None and epoch != deciding.epoch and left:
-                left -= 1
-                known = self._look_up(deciding, reader)
-                self._known[identity] = (deciding.epoch, known)
+            if deciding is not None and epoch != deciding.epoch and clock() < ends:
+                try:
+                    known = self._look_up(deciding, reader)
+                    self._known[identity] = (deciding.epoch, known)
+                except FuseboardError:
+                    # Calls that cannot be read now, or by this user: the breakers are to be seen all the same.
+                    ends = clock()
             found[identity] = known
         return found
 
     def _look_up(self, deciding: BreakerCommand, reader: Reader) -> bool | None:
         """Return whether the call that decided can be repeated as a probe; ``None`` if it is not there any more."""
-        from fuseboard_schemas.errors import ConfigurationError
         from fuseboard_schemas.keys import home_partition
         from fuseboard_streams.cli import decode
 
         assert deciding.source_offset is not None
-        try:
-            count = len(reader.partitions(self._topic))
-            home = home_partition(deciding.scope, deciding.tenant, deciding.actor, deciding.tool, count)
-            message = reader.record_at(self._topic, home, deciding.source_offset)
-        except ConfigurationError:
-            # Whoever may read breakers only still gets to see them.
-            return None
+        self._partitions = self._partitions or len(reader.partitions(self._topic))
+        home = home_partition(deciding.scope, deciding.tenant, deciding.actor, deciding.tool, self._partitions)
+        message = reader.record_at(self._topic, home, deciding.source_offset, timeout_s=PATIENCE_S)
         if message is None:
             return None
         call = decode.TopicDecoder("ToolCall", reader.resolver).decode(message.value())

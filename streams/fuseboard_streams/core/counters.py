@@ -13,7 +13,9 @@ class ShardCounters:
     rejected: int = 0
     duplicates: int = 0
     missing: int = 0
-    """Sequence numbers skipped: events lost before they reached the log."""
+    """Sequence numbers skipped: events that were lost before they reached the log, or are late."""
+    recovered: int = 0
+    """Sequence numbers behind a client's highest that came in after all."""
     late: int = 0
     clamped: int = 0
     counted: int = 0

@@ -33,7 +33,9 @@ class Deduplicated:
     """Which events have not been seen, shape (n,)."""
     duplicates: int
     missing: int
-    """Numbers skipped, less those skipped earlier that have come in now."""
+    """Numbers skipped."""
+    recovered: int
+    """Numbers behind the highest that have come in now."""
 
 
 def deduplicate(clients: Table, row: Rows, seq: I64) -> Deduplicated:
@@ -59,10 +61,12 @@ def deduplicate(clients: Table, row: Rows, seq: I64) -> Deduplicated:
     fresh = np.ones(n, dtype=np.bool_)
     ends = np.append(starts[1:], n) - 1
     missing = _advance(clients, heads, rising, starts, ends, ordered)
+    recovered = 0
     if not rising.all():
-        missing += _one_by_one(clients, places(~rising), heads, starts, ends, ordered, index, fresh)
+        skipped, recovered = _one_by_one(clients, places(~rising), heads, starts, ends, ordered, index, fresh)
+        missing += skipped
     kept = int(np.count_nonzero(fresh))
-    return Deduplicated(fresh, n - kept, missing)
+    return Deduplicated(fresh, n - kept, missing, recovered)
 
 
 def _advance(
@@ -96,8 +100,9 @@ def _one_by_one(
     seq: I64,
     index: Rows,
     fresh: NDArray[np.bool_],
-) -> int:
-    missing = 0
+) -> tuple[int, int]:
+    """Numbers skipped, and skipped ones that have come in."""
+    missing = recovered = 0
     for segment in segments.tolist():
         row = int(heads[segment])
         last, window = int(clients["last_seq"][row]), int(clients["window"][row])
@@ -112,7 +117,7 @@ def _one_by_one(
                 fresh[index[i]] = False
             else:
                 window |= 1 << (last - number)
-                missing -= 1
+                recovered += 1
         clients["last_seq"][row] = last
         clients["window"][row] = np.uint64(window)
-    return missing
+    return missing, recovered

@@ -258,6 +258,7 @@ class Shard:
         result = deduplicate(state.clients, rows, seq)
         self.counters.duplicates += result.duplicates
         self.counters.missing += result.missing
+        self.counters.recovered += result.recovered
         if not result.duplicates:
             return piece
         fresh = np.ones(len(piece), dtype=np.bool_)

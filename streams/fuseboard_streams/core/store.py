@@ -1,7 +1,8 @@
 """The state of one shard: its tables, objects and scalars, and the blocks that its state log is made of.
 
-Every transaction gives one block: what it changed, and the next slice of a checkpoint that goes round for ever. Blocks
-applied in order, from one in which a round starts and over at least one whole round, give the live state exactly.
+Every transaction gives one block: what it changed, and, unless it is spared that, the next slice of a checkpoint that
+goes round for ever. Blocks applied in order, from one in which a round starts and over at least one whole round, give
+the live state exactly.
 
 Why: a row that is live at the end was passed by the slice of that round, which wrote all of it as it was then, or was
 allocated behind the slice, which is a change; and every later change is in a later block. A row that was freed before

@@ -25,8 +25,8 @@ class OwnedShard:
     """The ``restore_from`` that a committed record holds: nothing below it is needed any more."""
     round_start: int | None = None
     """Where the round under way begins in the state log."""
-    slice_owed: int = 0
-    """Bytes of the checkpoint for which entries of the state log have been written since its last slice."""
+    slice_owed: int | None = None
+    """Bytes of the checkpoint that have come together since its last slice; None if this process has written none."""
     left_at: int | None = None
     """Offset of the last record of the state log, as far as this worker knows; None if it cannot know."""
     claimed: bool = False
@@ -87,6 +87,20 @@ class OwnedShard:
         lag = max(0.0, (wall_us - self.last_arrival_us) / 1e6)
         # The first record after hours without any does not make the shard hours late.
         return lag if self.caught_up_at is None else min(lag, now - self.caught_up_at)
+
+    def slice_budget(self, more: int, enough: int) -> int:
+        """How many bytes of the checkpoint the next entry of the state log carries, 0 for none.
+
+        The first entry of a process always carries some: one that only ever writes a few would never end a round.
+
+        Args:
+            more: What this entry is good for.
+            enough: A slice is due when so much has come together.
+        """
+        if self.slice_owed is None:
+            return enough + more
+        owed = self.slice_owed + more
+        return owed if owed >= enough else 0
 
     def entry_written(self, first_offset: int, last_offset: int, *, starts: bool, ends: bool) -> None:
         """Note where a committed entry lies, and what that means for the checkpoint rounds."""

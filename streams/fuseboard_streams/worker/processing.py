@@ -196,10 +196,9 @@ class Processor:
             owned = part.owned
             more = max(settings.checkpoint_min_bytes, int(settings.checkpoint_bytes_per_event * part.events))
             # A slice has a price of its own, whatever its size: small transactions save up for one.
-            owed = owned.slice_owed + more
-            due = owed >= settings.checkpoint_slice_bytes
-            part.slice_owed = 0 if due else owed
-            part.delta = owned.shard.encode_changes(owed if due else 0)
+            budget = owned.slice_budget(more, settings.checkpoint_slice_bytes)
+            part.slice_owed = 0 if budget else (owned.slice_owed or 0) + more
+            part.delta = owned.shard.encode_changes(budget)
             part.after = {
                 # An end beyond the last record is made of transaction markers: there is nothing to read before it.
                 topic: max(part.work.next.get(topic, offset), owned.ends.get(topic, 0))

@@ -15,14 +15,15 @@ class Window:
 
     def __init__(self) -> None:
         self.seen: set[int] = set()
-        self.missing = 0
+        self.missing = self.recovered = 0
 
     def admits(self, seq: int) -> bool:
         highest = max(self.seen, default=None)
         if seq in self.seen or (highest is not None and seq <= highest - 63):
             return False
         if highest is not None:
-            self.missing += seq - highest - 1 if seq > highest else -1
+            self.missing += max(0, seq - highest - 1)
+            self.recovered += seq < highest
         self.seen.add(seq)
         return True
 
@@ -43,6 +44,7 @@ def test_the_window_is_a_set(sent: list[tuple[int, int, int | None]], cuts: list
     assert shard.counters.counted == admitted
     assert shard.counters.duplicates == len(sent) - admitted
     assert shard.counters.missing == sum(window.missing for window in windows.values())
+    assert shard.counters.recovered == sum(window.recovered for window in windows.values())
 
 
 def test_63_behind_is_a_repeat_and_62_is_not() -> None:

@@ -99,14 +99,24 @@ def test_a_process_that_ends_at_once_waits_for_what_it_cannot_know_yet(
     assert warnings(caplog) == []
 
 
-@pytest.mark.parametrize(("timeout", "waits"), [(5.0, 2.0), (0.5, 0.5), (0.0, 0.0)])
-def test_a_process_that_ends_without_a_worker_warns(
-    there: World, caplog: pytest.LogCaptureFixture, timeout: float, waits: float
+EARLY = "just started: {} was let through before its breakers were known (actor support_agent)"
+
+
+@pytest.mark.parametrize(("timeout", "waits", "says"), [(5.0, 2.0, STALE), (0.5, 0.25, EARLY), (0.0, 0.0, EARLY)])
+def test_a_process_that_ends_without_a_worker_warns_of_what_it_knows(
+    there: World, caplog: pytest.LogCaptureFixture, timeout: float, waits: float, says: str
 ) -> None:
     write(there)()
     end(there, timeout)
     assert there.clock() == pytest.approx(1000.0 + waits, abs=0.02)
-    assert warnings(caplog) == [STALE.format("refund")]
+    assert warnings(caplog) == [says.format("refund")]
+
+
+def test_a_tool_that_an_old_actor_meets_has_no_grace(there: World, caplog: pytest.LogCaptureFixture) -> None:
+    write(there)
+    there.clock.sleep(3600.0)
+    write(there, "pay")()
+    assert warnings(caplog) == [STALE.format("pay")]
 
 
 def test_a_process_that_made_no_such_call_ends_at_once(there: World) -> None:

@@ -53,6 +53,28 @@ def test_a_record_after_hours_without_any_does_not_make_the_shard_hours_late() -
     assert each.lag_s(7_260.0, 7_260_000_000) == 60.0, "it grows while nothing is processed"
 
 
+def test_small_entries_save_up_for_a_slice() -> None:
+    each = owned()
+    each.slice_owed = 0
+    assert each.slice_budget(100, enough=300) == 0
+    each.slice_owed = 100
+    assert each.slice_budget(199, enough=300) == 0
+    assert each.slice_budget(200, enough=300) == 300
+    assert each.slice_budget(5_000, enough=300) == 5_100
+
+
+def test_processes_that_write_one_entry_each_still_end_a_round() -> None:
+    shard, ended = make_shard(), 0
+    calls = [Call(i * 0.01, actor=f"a{i}") for i in range(2_000)]
+    for begin in range(0, len(calls), 20):
+        process = OwnedShard(0, shard, {"tool-calls": begin})
+        shard.begin()
+        shard.fold_tool_calls(prepared(calls[begin : begin + 20], first_offset=begin))
+        ended += shard.encode_changes(process.slice_budget(2_048, enough=16_384)).ends_round
+        shard.commit()
+    assert ended > 5
+
+
 def test_restore_starts_at_the_last_complete_round() -> None:
     each = owned()
     each.entry_written(5, 5, starts=True, ends=False)
