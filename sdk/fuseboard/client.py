@@ -37,11 +37,12 @@ def _by_name(method: F) -> F:
 
     @functools.wraps(method)
     def checked(*given: Any, **named: Any) -> Any:  # noqa: ANN401 - has the signature of the method
-        if len(given) > 1:
-            what = getattr(given[1], "__name__", str(given[1]))
+        if len(given) > 1 or "effect" not in named:
+            what = getattr(given[1], "__name__", str(given[1])) if len(given) > 1 else "no effect"
             raise ConfigurationError(
                 f"@fuse.tool was given {what}; settings by name were expected. What a call does to the world must be "
-                "said for every tool: write @fuse.tool(effect=Effect.READ), or WRITE, or IRREVERSIBLE."
+                "said for every tool: write @fuse.tool(effect=Effect.READ), or WRITE, or IRREVERSIBLE; another name "
+                "than the function's is name=..."
             )
         return method(*given, **named)
 
@@ -171,8 +172,10 @@ class Fuseboard:
         """
 
         def guard(function: Callable[..., Any]) -> Callable[..., Any]:
-            if not callable(function):
-                raise ConfigurationError(f"@fuse.tool was put on {function!r}; a function was expected.")
+            if isinstance(function, type) or not callable(function):
+                raise ConfigurationError(
+                    f"@fuse.tool was put on {function!r}; a function was expected. Of a class, guard the methods."
+                )
             label = name if name is not None else getattr(function, "__name__", "")
             tool = self._tool(label, effect, timeout, on_stale, approve)
             return Wrapper(tool, self._runtime.hasher.digest, idempotency_key).wrap(function)
@@ -224,6 +227,11 @@ class Fuseboard:
         approve: Callable[[Call], bool | Awaitable[bool]] | None,
     ) -> Tool:
         check_name("name of the tool", name)
+        given: object = timeout
+        if given is not None and not (isinstance(given, int | float) and given > 0):
+            raise ConfigurationError(
+                f"The timeout of the tool {name} is {timeout!r}; seconds above 0 were expected, or None for any time."
+            )
         try:
             return Tool(
                 self._runtime,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
 import time
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from fuseboard.transport import Transport
     from fuseboard_schemas.codec import Encoder
     from fuseboard_schemas.records import BreakerCommand
+
+log = logging.getLogger("fuseboard")
 
 _WAIT_STEP_S = 0.01
 
@@ -101,7 +104,7 @@ class Runtime:
         )
         self._slots: dict[tuple[str, str, Effect, OnStale], Slot] = {}
         self._since: dict[str, float] = {}
-        self.closed = False
+        self.closed = self._told_closed = False
         if settings.enabled:
             _runtimes.add(self)
 
@@ -158,6 +161,13 @@ class Runtime:
             context.task.add_call(call.started)
         if self.settings.enabled:
             self.publisher.submit(call)
+            if self.closed:
+                self._tell_closed(call)
+
+    def _tell_closed(self, call: Call) -> None:
+        if not self._told_closed:
+            self._told_closed = True
+            log.warning("%s was called after close(): from then on calls are not recorded.", call.tool)
 
     def record(self, record: ActorRecord) -> None:
         """Publish a record of an actor."""
@@ -203,8 +213,15 @@ class Runtime:
             follower, self._follower = self._follower, None
         if follower is not None:
             follower.stop()
+        # Nobody listens any more: what was a sign of life must not be taken for one in the seconds to come.
+        self.view.silence(self.clock())
         _runtimes.discard(self)
-        return self.publisher.close(left)
+        kept = self.publisher.close(left)
+        if kept:
+            where = self.settings.spool_root()
+            fate = "they are lost" if where is None else f"they wait in {where} for the next process on this machine"
+            log.warning("Closed with %d events that Kafka has not confirmed: %s.", kept, fate)
+        return kept
 
     def after_fork(self) -> None:
         """Start anew in a forked child."""

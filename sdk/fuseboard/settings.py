@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fuseboard.errors import ConfigurationError
+from fuseboard_schemas.brokers import EXPECTED, no_address
 from fuseboard_schemas.rules import MAX_NAME_BYTES
 
 if TYPE_CHECKING:
@@ -80,6 +81,9 @@ class Settings:
             raise ConfigurationError(
                 f"The setting bootstrap is {self.bootstrap!r}; host:port was expected, several separated by commas."
             )
+        wrong = no_address(self.bootstrap)
+        if self.enabled and wrong is not None:
+            raise ConfigurationError(f"The setting bootstrap holds {wrong!r}; expected is {EXPECTED}.")
         for name in ("stale_after_s", "queue_events", "memory_events", "memory_bytes", "spool_segment_bytes"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not value > 0:

@@ -15,6 +15,7 @@ from fuseboard.retries import retrying
 from fuseboard_schemas.records import DeniedBy, Effect
 
 if TYPE_CHECKING:
+    from asyncio import Future
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator
     from contextvars import Token
     from types import TracebackType
@@ -205,6 +206,31 @@ class Tool:
             block.ended(call)
         self._runtime.record_call(call)
 
+    def finish_later(self, call: Call, result: Any) -> Any:  # noqa: ANN401 - whatever the tool returned
+        """End the attempt of a plain function when what it returned has been awaited, if that can be seen."""
+        if inspect.iscoroutine(result):
+            return self._awaited(call, result)
+        if hasattr(result, "_asyncio_future_blocking"):  # The mark of asyncio's futures and tasks.
+            result.add_done_callback(lambda future: self.finish(call, _error_of(future)))
+        else:
+            self.finish(call, None)
+        return result
+
+    async def _awaited(self, call: Call, coroutine: Awaitable[Any]) -> Any:  # noqa: ANN401
+        import asyncio
+
+        token = running.set(call)
+        try:
+            async with asyncio.timeout(call.remaining()):
+                result = await coroutine
+        except BaseException as error:
+            _leave(token)
+            self.finish(call, error)
+            raise
+        _leave(token)
+        self.finish(call, None)
+        return result
+
 
 class CallScope:
     """One attempt as a ``with`` or ``async with`` block; made by :meth:`fuseboard.Fuseboard.call`."""
@@ -260,6 +286,12 @@ class CallScope:
         if token is not None and call is not None:
             _leave(token)
             self._tool.finish(call, error)
+
+
+def _error_of(future: Future[Any]) -> BaseException | None:
+    from asyncio import CancelledError
+
+    return CancelledError() if future.cancelled() else future.exception()
 
 
 def _leave(token: Token[Call | None]) -> None:
@@ -326,6 +358,8 @@ class Wrapper:
                 finish(call, error)
                 raise
             leave(token)
+            if hasattr(result, "__await__"):
+                return cast("R", self._tool.finish_later(call, result))
             finish(call, None)
             return result
 

@@ -283,6 +283,12 @@ class View:
             for actor in actors:
                 self._freshness.setdefault(actor, Freshness()).until = until
 
+    def silence(self, now: float) -> None:
+        """From now on nothing is heard: who counted as alive does so no longer."""
+        with self._lock:
+            for fresh in self._freshness.values():
+                fresh.until = min(fresh.until, now)
+
     @property
     def actors(self) -> frozenset[str]:
         """Keys of the actors whose freshness somebody asks for."""

@@ -233,7 +233,7 @@ def test_the_table_of_breakers_has_the_open_ones_first() -> None:
         "OPEN       DISABLE_TOOL  support_agent_v4 · get_reservation_details  12 s ago     10^6.31   13/21    0.5%  "
         "probes in 18 s",
         "HALF_OPEN  DISABLE_TOOL  support_agent_v4 · pay                      4 min ago    10^6.31   13/21    0.5%  "
-        "probing, wave 2 (7 ok, 1 failed)",
+        "probing, wave 2 (7 ok, 1 failed when it began)",
         "CLOSED                   acme/billing_agent                          60 min ago                      0.5%",
     ]
 
@@ -274,7 +274,7 @@ def test_a_runbook_of_ones_own_is_shown_as_it_is() -> None:
 def test_recovery_in_words() -> None:
     text = "\n".join(breaker_words(half_open(), [], None, NOW))
     assert "HALF_OPEN since 2026-11-23 03:56:00.000 UTC (4 min ago), last change 10 s ago, reopened once" in text
-    assert "probing, wave 2 (7 ok, 1 failed)" in text
+    assert "probing, wave 2 (7 ok, 1 failed when it began)" in text
     assert "5 probes per enforcer in this wave" in text
     assert "next wave in 20 s at the latest" in text
     assert "no enforcer has acknowledged it" in text
@@ -305,8 +305,10 @@ def test_probes_are_not_promised_where_there_can_be_none() -> None:
 
 def test_probes_are_promised_with_a_reservation_where_the_effect_is_not_known() -> None:
     assert next_step(command(), NOW) == "probes in 18 s, unless IRREVERSIBLE"
-    assert next_step(half_open(probes_ok=0, probes_failed=0), NOW).endswith("(0 ok, 0 failed), unless IRREVERSIBLE")
-    assert next_step(half_open(), NOW) == "probing, wave 2 (7 ok, 1 failed)"
+    assert next_step(half_open(probes_ok=0, probes_failed=0), NOW).endswith(
+        "(0 ok, 0 failed when it began), unless IRREVERSIBLE"
+    )
+    assert next_step(half_open(), NOW) == "probing, wave 2 (7 ok, 1 failed when it began)"
     actor = command(scope=Scope.ACTOR, tool=None)
     assert next_step(actor, NOW) == "probes in 18 s"
     assert "only WRITE calls of the actor can be probes" in "\n".join(breaker_words(actor, [], None, NOW))

@@ -26,7 +26,7 @@ def test_defaults_name_every_number_that_decides() -> None:
 def test_a_file_changes_them() -> None:
     found = settings_in_force({"core": {"failure": {"trip": 5e7, "cap": 2}}})
     assert found is not None
-    assert found.origin == "as configured here"
+    assert found.origin == "as configured here; a worker may have others"
     assert dict(found.pairs)["trip level A"] == "10^7.70, warn 10^4"
     assert dict(found.pairs)["cap"] == "2 failures per trace and 5 min"
 

@@ -64,7 +64,7 @@ def list_command(only_open: bool, actor: str | None, tenant: str | None, as_json
 @json_option
 @connection_options
 def show_command(target: str, tool: str | None, tenant: str, as_json: bool, connection: Connection) -> None:
-    """Show one breaker: state, evidence, who applied it, recovery, settings in force.
+    """Show one breaker: state, evidence, who applied it, recovery, the settings here.
 
     TARGET is a breaker's id as `fuseboard breakers list --json` has it, or an actor; with an actor, TOOL names one of
     its tools, and without TOOL all breakers of the actor are shown.

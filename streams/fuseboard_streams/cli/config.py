@@ -9,6 +9,7 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from fuseboard_schemas.brokers import EXPECTED, no_address
 from fuseboard_schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -32,11 +33,6 @@ WORKER_SETTINGS: Final = frozenset(
 KAFKA_ENV: Final = "FUSEBOARD_KAFKA__"
 _POSITION: Final = re.compile(r"\(at line (\d+), column (\d+)\)|\(at end of document\)")
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._-]*")
-_BROKER: Final = re.compile(
-    r"((plaintext|ssl|sasl_plaintext|sasl_ssl)://)?(?P<host>\[[\w:.%]+\]|[^\s:/@\[\]'\"]+)(:(?P<port>[0-9]{1,5}))?",
-    re.IGNORECASE | re.ASCII,
-)
-_LAST_PORT: Final = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,13 +198,9 @@ def check_bootstrap(text: str, option: str) -> None:
     brokers = [part.strip() for part in text.split(",") if part.strip()]
     if not brokers:
         raise ConfigurationError(f"{option}: no broker given. Expected host:port, e.g. {DEFAULT_BOOTSTRAP}.")
-    for broker in brokers:
-        found = _BROKER.fullmatch(broker)
-        if found is None or not 0 < int(found["port"] or 1) <= _LAST_PORT:
-            raise ConfigurationError(
-                f"{option} {text!r}: {broker!r} is no broker's address. Expected host:port with a port from 1 to "
-                f"{_LAST_PORT}, several with commas between them, e.g. {DEFAULT_BOOTSTRAP} or [::1]:9092."
-            )
+    wrong = no_address(text)
+    if wrong is not None:
+        raise ConfigurationError(f"{option} {text!r}: {wrong!r} is no broker's address. Expected {EXPECTED}.")
 
 
 def section(file: Mapping[str, Any], name: str) -> dict[str, str]:

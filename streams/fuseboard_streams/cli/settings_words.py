@@ -64,4 +64,5 @@ def settings_in_force(file: Mapping[str, Any]) -> Settings | None:
     except ConfigurationError as error:
         # The state of a breaker matters more than a mistake in a worker's settings, which is shown in its place.
         return Settings(f"not known: {error}", ())
-    return describe(core, "defaults" if core == CoreSettings() else "as configured here")
+    origin = "defaults" if core == CoreSettings() else "as configured here"
+    return describe(core, f"{origin}; a worker may have others")

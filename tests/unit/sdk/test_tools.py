@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fuseboard import ConfigurationError, Effect, Outcome, ToolBlocked, current_call
+from fuseboard.view import every_tool, interest
+from fuseboard_schemas.records import Scope
 from tests.unit.sdk.support import World, command, world
 
 if TYPE_CHECKING:
@@ -52,8 +54,40 @@ def test_a_decorator_without_its_effect_says_what_to_write(there: World) -> None
 
     with pytest.raises(ConfigurationError, match="was given WRITE; settings by name"):
         wrong(Effect.WRITE)
-    with pytest.raises(TypeError, match="effect"):
+    with pytest.raises(ConfigurationError, match=r"was given no effect; .* @fuse\.tool\(effect=Effect\.READ\)"):
         wrong()
+
+
+@pytest.mark.parametrize("timeout", ["5s", 0, -1, float("nan")])
+def test_a_timeout_that_is_none_is_refused_where_it_is_written(there: World, timeout: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"The timeout of the tool look is .*; seconds above 0 were expected"):
+        there.fuse.tool(effect=READ, name="look", timeout=timeout)(lambda: None)
+    with pytest.raises(ConfigurationError, match="The timeout of the tool look"):
+        there.fuse.call("look", effect=READ, timeout=timeout)
+
+
+def test_a_class_is_no_tool(there: World) -> None:
+    with pytest.raises(ConfigurationError, match="Of a class, guard the methods"):
+
+        @there.fuse.tool(effect=READ)
+        class Tools: ...
+
+
+def test_after_close_nobody_counts_as_alive(there: World, caplog: pytest.LogCaptureFixture) -> None:
+    look = there.fuse.tool(effect=READ, name="look")(lambda: 1)
+    pay = there.fuse.tool(effect=Effect.IRREVERSIBLE, name="pay")(lambda: 2)
+    there.alive()
+    there.view.reached_end(0, frozenset({every_tool(interest(Scope.TENANT, "default"))}))
+    assert (pay(), there.fuse.ready()) == (2, True)
+    there.deliver()
+    there.fuse.close()
+    assert not there.fuse.ready()
+    assert [look(), look()] == [1, 1]
+    with pytest.raises(ToolBlocked):
+        pay()
+    assert [record.getMessage() for record in caplog.records] == [
+        "look was called after close(): from then on calls are not recorded."
+    ]
 
 
 @pytest.mark.parametrize(("settings", "says"), [({"effect": "write"}, "'write'"), ({"on_stale": "no"}, "'no'")])

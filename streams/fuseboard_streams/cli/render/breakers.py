@@ -124,7 +124,8 @@ def next_step(command: BreakerCommand, now: int, probed: bool | None = None) -> 
         return _NEVER
     unless = ", unless IRREVERSIBLE" if _may_be_irreversible(command, probed) else ""
     if state == "HALF_OPEN":
-        return f"probing, wave {command.wave} ({command.probes_ok} ok, {command.probes_failed} failed){unless}"
+        ended = f"{command.probes_ok} ok, {command.probes_failed} failed"
+        return f"probing, wave {command.wave} ({ended} when it began){unless}"
     if state == "OPEN" and command.retry_at is not None:
         when = ago(command.retry_at, now)
         # Stream time opens the probes; on a quiet shard the wall clock may be past it.
