@@ -8,7 +8,7 @@ from fuseboard_streams.cli.settings_words import settings_in_force
 def test_defaults_name_every_number_that_decides() -> None:
     found = settings_in_force({})
     assert found is not None
-    assert found.origin == "defaults"
+    assert found.origin == "defaults; a worker may have others"
     assert dict(found.pairs) == {
         "trip level A": "10^6, warn 10^4",
         "trip of an actor": "only with 10^5 left without any one of its tools",
