@@ -48,7 +48,7 @@ TARGETS = {
 }
 """The lines of this benchmark."""
 
-SLICE_BYTES_PER_EVENT = 64
+SLICE_BYTES_PER_EVENT = 144
 """How much of the checkpoint each event is good for: at the default of 24 two rounds of a million actors take long."""
 
 MANY, FEW = "many_actors", "few_actors"
