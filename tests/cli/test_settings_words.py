@@ -8,7 +8,7 @@ from fuseboard_streams.cli.settings_words import settings_in_force
 def test_defaults_name_every_number_that_decides() -> None:
     found = settings_in_force({})
     assert found is not None
-    assert found.origin == "defaults; a worker may have others"
+    assert found.origin == "defaults; a worker may differ"
     assert dict(found.pairs) == {
         "trip level A": "10^6, warn 10^4",
         "trip of an actor": "only with 10^5 left without any one of its tools",
@@ -26,7 +26,7 @@ def test_defaults_name_every_number_that_decides() -> None:
 def test_a_file_changes_them() -> None:
     found = settings_in_force({"core": {"failure": {"trip": 5e7, "cap": 2}}})
     assert found is not None
-    assert found.origin == "as configured here; a worker may have others"
+    assert found.origin == "as configured here; a worker may differ"
     assert dict(found.pairs)["trip level A"] == "10^7.70, warn 10^4"
     assert dict(found.pairs)["cap"] == "2 failures per trace and 5 min"
 

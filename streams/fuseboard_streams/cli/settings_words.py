@@ -65,4 +65,4 @@ def settings_in_force(file: Mapping[str, Any]) -> Settings | None:
         # The state of a breaker matters more than a mistake in a worker's settings, which is shown in its place.
         return Settings(f"not known: {error}", ())
     origin = "defaults" if core == CoreSettings() else "as configured here"
-    return describe(core, f"{origin}; a worker may have others")
+    return describe(core, f"{origin}; a worker may differ")
