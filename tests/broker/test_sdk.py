@@ -262,6 +262,7 @@ def test_probes_are_bounded_over_all_threads(place: Place) -> None:
 
 
 def test_silence_makes_the_control_plane_stale(place: Place) -> None:
+    place.worker.beat()  # Before anybody listens: a retained heartbeat is no sign of life.
     fuse = place.client(stale_after_s=1.0, ready_timeout_s=0.2)
 
     @fuse.tool(effect=Effect.READ)
@@ -273,7 +274,6 @@ def test_silence_makes_the_control_plane_stale(place: Place) -> None:
     @fuse.tool(effect=Effect.IRREVERSIBLE)
     def destroy() -> None: ...
 
-    place.worker.beat()  # Before anybody listens: a retained heartbeat is no sign of life.
     refusal = blocked(destroy)
     assert refusal is not None
     assert refusal.breaker_id is None
