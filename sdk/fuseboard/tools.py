@@ -210,7 +210,7 @@ class Tool:
         """End the attempt of a plain function when what it returned has been awaited, if that can be seen."""
         if inspect.iscoroutine(result):
             return self._awaited(call, result)
-        if hasattr(result, "_asyncio_future_blocking"):  # The mark of asyncio's futures and tasks.
+        if hasattr(type(result), "_asyncio_future_blocking"):  # The mark of asyncio's futures and tasks.
             result.add_done_callback(lambda future: self.finish(call, _error_of(future)))
         else:
             self.finish(call, None)
@@ -358,7 +358,7 @@ class Wrapper:
                 finish(call, error)
                 raise
             leave(token)
-            if hasattr(result, "__await__"):
+            if hasattr(type(result), "__await__"):
                 return cast("R", self._tool.finish_later(call, result))
             finish(call, None)
             return result

@@ -87,3 +87,15 @@ def test_anything_else_is_recorded_when_it_is_there(there: World) -> None:
     made = Awaitable()
     assert there.fuse.tool(effect=READ, name="look")(lambda: made)() is made
     assert outcomes(there) == [(Outcome.OK, None)]
+
+
+def test_an_object_that_has_every_attribute_is_left_in_peace(there: World) -> None:
+    class Proxy:
+        """As a client for remote calls: whatever is asked for is called somewhere else."""
+
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(f"asked for {name}")
+
+    made = Proxy()
+    assert there.fuse.tool(effect=READ, name="look")(lambda: made)() is made
+    assert outcomes(there) == [(Outcome.OK, None)]
