@@ -209,20 +209,24 @@ class Tool:
     def finish_later(self, call: Call, result: Any) -> Any:  # noqa: ANN401 - whatever the tool returned
         """End the attempt of a plain function when what it returned has been awaited, if that can be seen."""
         if inspect.iscoroutine(result):
-            return self._awaited(call, result)
+            return self.run(call, lambda: result)
         if hasattr(type(result), "_asyncio_future_blocking"):  # The mark of asyncio's futures and tasks.
             result.add_done_callback(lambda future: self.finish(call, _error_of(future)))
         else:
             self.finish(call, None)
         return result
 
-    async def _awaited(self, call: Call, coroutine: Awaitable[Any]) -> Any:  # noqa: ANN401
-        import asyncio
-
+    async def run(self, call: Call, start: Callable[[], Awaitable[R]]) -> R:
+        """Make the attempt and await it within the timeout; without one any event loop will do."""
         token = running.set(call)
         try:
-            async with asyncio.timeout(call.remaining()):
-                result = await coroutine
+            if self.timeout is None:
+                result = await start()
+            else:
+                import asyncio
+
+                async with asyncio.timeout(self.timeout):
+                    result = await start()
         except BaseException as error:
             _leave(token)
             self.finish(call, error)
@@ -366,28 +370,12 @@ class Wrapper:
         return guarded
 
     def _coroutine(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-        start, admit, finish, timeout = self._starter(function), self._tool.admit_async, self._tool.finish, None
-        timeout = self._tool.timeout
+        start, admit, run = self._starter(function), self._tool.admit_async, self._tool.run
 
         async def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
             call = start(args, kwargs)
             await admit(call)
-            token = running.set(call)
-            try:
-                if timeout is None:
-                    result = await function(*args, **kwargs)
-                else:
-                    import asyncio
-
-                    async with asyncio.timeout(timeout):
-                        result = await function(*args, **kwargs)
-            except BaseException as error:
-                _leave(token)
-                finish(call, error)
-                raise
-            _leave(token)
-            finish(call, None)
-            return result
+            return await run(call, lambda: function(*args, **kwargs))
 
         return guarded
 

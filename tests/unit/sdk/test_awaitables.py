@@ -44,6 +44,20 @@ def test_a_coroutine_is_recorded_when_it_ends(there: World) -> None:
     assert call.duration_ms == 250
 
 
+def test_a_coroutine_of_another_event_loop_is_awaited_there(there: World) -> None:
+    """Without a timeout nothing of asyncio is needed: as trio and curio do it, by hand."""
+
+    async def look() -> int:
+        return 7
+
+    for guarded in (look, lambda: look()):
+        coroutine = there.fuse.tool(effect=READ, name="look")(guarded)()
+        with pytest.raises(StopIteration) as ended:
+            coroutine.send(None)
+        assert ended.value.value == 7
+    assert outcomes(there) == [(Outcome.OK, None)] * 2
+
+
 def test_its_timeout_cancels_it(there: World) -> None:
     async def hangs() -> None:
         await asyncio.Event().wait()
