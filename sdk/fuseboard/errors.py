@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from fuseboard_schemas.errors import ConfigurationError, FuseboardError
+from fuseboard_schemas.runbooks import packaged_name
 
 if TYPE_CHECKING:
     from fuseboard_schemas.records import Action, Scope
 
 __all__ = ["ConfigurationError", "FuseboardError", "ToolBlocked"]
-
-
-_PACKAGED = re.compile(r"docs/runbooks/([a-z0-9-]+)\.md")
 
 
 class ToolBlocked(FuseboardError):
@@ -60,8 +57,8 @@ class ToolBlocked(FuseboardError):
         if self.retry_after is not None:
             parts.append(f"Retry after {self.retry_after:.0f} s.")
         if self.runbook:
-            packaged = _PACKAGED.fullmatch(self.runbook)
-            parts.append(f"See {self.runbook}." if packaged is None else f"See `fuseboard runbook {packaged[1]}`.")
+            ours = packaged_name(self.runbook)
+            parts.append(f"See {self.runbook}." if ours is None else f"See `fuseboard runbook {ours}`.")
         return " ".join(parts)
 
     def __reduce__(self) -> tuple[object, ...]:

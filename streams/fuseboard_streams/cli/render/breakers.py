@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from fuseboard_schemas.runbooks import packaged_name
 from fuseboard_streams.cli.render.lines import STATE_STYLE, evidence, who
 from fuseboard_streams.cli.render.text import (
     PLAIN,
@@ -47,7 +47,6 @@ _RELEASES: Final = {
     "PERSON": "until a person releases it",
 }
 _NEVER: Final = "stays shut: IRREVERSIBLE, never probed"
-_RUNBOOK: Final = re.compile(r"docs/runbooks/([a-z0-9-]+)\.md")
 _LABEL: Final = 12
 
 
@@ -252,8 +251,8 @@ def _rule(command: BreakerCommand) -> list[str]:
     if not command.runbook:
         return lines
     # A path in the project's repository: of use to whoever has that, and to others the command that prints it.
-    ours = _RUNBOOK.fullmatch(command.runbook)
-    hint = f": `fuseboard runbook {ours[1]}` prints it" if ours else ""
+    ours = packaged_name(command.runbook)
+    hint = "" if ours is None else f": `fuseboard runbook {ours}` prints it"
     return [*lines, f"runbook {printable(command.runbook)}{hint}"]
 
 
