@@ -22,6 +22,7 @@ from tests.unit.sdk.support import command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from fuseboard_schemas.topics import TopicNames
     from tests.support.brokers import KafkaServer
@@ -432,18 +433,23 @@ assert codes == [0, 0], codes
 """
 
 
-def test_forked_children_publish_and_obey_as_clients_of_their_own(place: Place, tmp_path: Any) -> None:
-    place.worker.publish(command(epoch=11))
-    place.worker.live()
+def run_agent(bootstrap: str, prefix: str, spool: Path, program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program as an agent's process of its own, to its end."""
     environment = {
         **os.environ,
-        "FUSEBOARD_BOOTSTRAP": place.bootstrap,
-        "FUSEBOARD_PREFIX": place.topics.prefix,
-        "FUSEBOARD_SPOOL_DIR": str(tmp_path),
+        "FUSEBOARD_BOOTSTRAP": bootstrap,
+        "FUSEBOARD_PREFIX": prefix,
+        "FUSEBOARD_SPOOL_DIR": str(spool),
     }
-    done = subprocess.run(
-        [sys.executable, "-c", FORKING], env=environment, capture_output=True, text=True, timeout=120, check=False
+    return subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120, check=False
     )
+
+
+def test_forked_children_publish_and_obey_as_clients_of_their_own(place: Place, tmp_path: Path) -> None:
+    place.worker.publish(command(epoch=11))
+    place.worker.live()
+    done = run_agent(place.bootstrap, place.topics.prefix, tmp_path, FORKING)
     assert done.returncode == 0, done.stderr
     clients = {int(line.split()[0]): int(line.split()[1]) for line in done.stdout.splitlines()}
     assert sorted(clients.values()) == [0, 0, 0]
@@ -470,18 +476,10 @@ print(sorted(set(sys.modules) - before))
 """
 
 
-def test_threads_import_nothing_while_somebody_may_fork(place: Place, tmp_path: Any) -> None:
+def test_threads_import_nothing_while_somebody_may_fork(place: Place, tmp_path: Path) -> None:
     place.worker.publish(command(Scope.TOOL, tool="other"))
     place.worker.live()
-    environment = {
-        **os.environ,
-        "FUSEBOARD_BOOTSTRAP": place.bootstrap,
-        "FUSEBOARD_PREFIX": place.topics.prefix,
-        "FUSEBOARD_SPOOL_DIR": str(tmp_path),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORTED], env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = run_agent(place.bootstrap, place.topics.prefix, tmp_path, IMPORTED)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
@@ -502,16 +500,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def spool_and_die(bootstrap: str, prefix: str, spool_dir: Any) -> None:
+def spool_and_die(bootstrap: str, prefix: str, spool_dir: Path) -> None:
     """A process that is killed while its events are in its spool."""
-    environment = {
-        **os.environ,
-        "FUSEBOARD_BOOTSTRAP": bootstrap,
-        "FUSEBOARD_PREFIX": prefix,
-        "FUSEBOARD_SPOOL_DIR": str(spool_dir),
-    }
-    done = subprocess.run([sys.executable, "-c", KILLED], env=environment, timeout=120, check=False)
-    assert done.returncode == -9
+    assert run_agent(bootstrap, prefix, spool_dir, KILLED).returncode == -9
 
 
 @pytest.mark.broker

@@ -17,6 +17,12 @@ from fuseboard_schemas.topics import TopicNames
 from tests.unit.sdk.support import ACTOR, NOW_US, TENANT, World, world
 
 
+def follower_of(there: World, kind: type[Follower] = Follower, **other: Any) -> Follower:
+    """A follower of this world, by its clocks unless others are given."""
+    given = {"clock": there.clock, "wall_us": there.clock.wall_us, **other}
+    return kind(there.runtime.settings, TopicNames("fuseboard."), there.view, there.runtime.publisher, **given)
+
+
 def test_a_consumer_that_finds_no_broker_is_replaced() -> None:
     there = world(bootstrap="127.0.0.1:9")
     seconds = itertools.count(0.0, 20.0)
@@ -28,14 +34,7 @@ def test_a_consumer_that_finds_no_broker_is_replaced() -> None:
                 replaced.set()
             super()._disconnect()
 
-    follower = Watched(
-        there.runtime.settings,
-        TopicNames("fuseboard."),
-        there.view,
-        there.runtime.publisher,
-        clock=lambda: next(seconds),
-        wall_us=lambda: NOW_US,
-    )
+    follower = follower_of(there, Watched, clock=lambda: next(seconds), wall_us=lambda: NOW_US)
     assert follower.start()
     assert replaced.wait(30.0)
     follower.stop()
@@ -44,15 +43,7 @@ def test_a_consumer_that_finds_no_broker_is_replaced() -> None:
 def test_what_is_to_be_done_in_every_turn_is_done_without_a_broker() -> None:
     there = world(bootstrap="127.0.0.1:9")
     turned = threading.Event()
-    follower = Follower(
-        there.runtime.settings,
-        TopicNames("fuseboard."),
-        there.view,
-        there.runtime.publisher,
-        clock=there.clock,
-        wall_us=there.clock.wall_us,
-        each_turn=turned.set,
-    )
+    follower = follower_of(there, each_turn=turned.set)
     assert follower.start()
     assert turned.wait(30.0)
     follower.stop()
@@ -60,14 +51,7 @@ def test_what_is_to_be_done_in_every_turn_is_done_without_a_broker() -> None:
 
 def test_what_cannot_be_followed_is_said_in_words(caplog: pytest.LogCaptureFixture) -> None:
     there = world(kafka={"no.such.setting": 1})
-    follower = Follower(
-        there.runtime.settings,
-        TopicNames("fuseboard."),
-        there.view,
-        there.runtime.publisher,
-        clock=there.clock,
-        wall_us=there.clock.wall_us,
-    )
+    follower = follower_of(there)
     said = threading.Event()
     follower._stop.wait = lambda timeout=None: said.set() or follower._stop.is_set()  # type: ignore[method-assign,func-returns-value]
     assert follower.start()
@@ -132,14 +116,7 @@ class End:
 
 
 def following(there: World, log: Log, monkeypatch: pytest.MonkeyPatch) -> Follower:
-    follower = Follower(
-        there.runtime.settings,
-        TopicNames("fuseboard."),
-        there.view,
-        there.runtime.publisher,
-        clock=there.clock,
-        wall_us=there.clock.wall_us,
-    )
+    follower = follower_of(there)
     monkeypatch.setattr(follower, "_consumer", log)
     monkeypatch.setattr(follower, "_partitions", 3)
     return follower
