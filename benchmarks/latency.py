@@ -57,7 +57,7 @@ WARM_UP_S = 8.0
 """Seconds of load before the first tool fails: the worker has caught up with its start by then."""
 
 BROKER_WARM_UP_S = 45.0
-"""Seconds of load before the first round: a broker that has just started compiles itself on half a core for so long."""
+"""Seconds of load before the first round: a fresh broker compiles itself, at first on nearly half a core."""
 
 
 class Samples:

@@ -325,7 +325,7 @@ def _rounds(rank: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     if len(rank) == 0:
         return []
     order = np.argsort(rank, kind="stable")
-    return np.split(order, places(np.diff(rank[order])) + 1)
+    return np.split(order, run_starts(rank[order])[1:])
 
 
 def _finding(entry: int, row: int, state: FailureState, step: FailureStep, i: int) -> Finding:
