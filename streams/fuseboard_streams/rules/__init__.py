@@ -1,0 +1,1 @@
+"""The rules file: read, checked, explained, and compiled into what the core folds with."""
