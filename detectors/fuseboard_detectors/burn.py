@@ -9,9 +9,9 @@ Workbook, chapter 5, "multiwindow, multi-burn-rate alerts"). With the shipped pa
 what is normally spent, spending at a hundred times the normal rate is found after 65 s, at twenty times after 648 s, at
 five times after 6,480 s.
 
-Spending is kept as whole micro-dollars in rings of cells aligned to their width, so that sums are exact, do not depend on
-the order of events, and a cell is dropped whole. A window's last cell is the one under way: a window of n cells covers
-between n - 1 and n cells of time.
+Spending is kept as whole micro-dollars in rings of cells aligned to their width, so that sums are exact, do not depend
+on the order of events, and a cell is dropped whole. A window's last cell is the one under way: a window of n cells
+covers between n - 1 and n cells of time.
 """
 
 from __future__ import annotations

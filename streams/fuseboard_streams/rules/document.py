@@ -1,8 +1,8 @@
 """Reads a rules file as YAML 1.2, safely, and keeps for every value the line on which it stands.
 
-Only what the YAML 1.2 core schema calls null, booleans, integers, floats and strings is read: `on` and `no` are strings,
-`1e4` is a number. Anchors and aliases are refused, because a short file of them can be blown up to any size; so are tags,
-several documents, keys that are no text, and keys that stand twice.
+Only what the YAML 1.2 core schema calls null, booleans, integers, floats and strings is read: `on` and `no` are
+strings, `1e4` is a number. Anchors and aliases are refused, because a short file of them can be blown up to any size;
+so are tags, several documents, keys that are no text, and keys that stand twice.
 """
 
 from __future__ import annotations
@@ -200,10 +200,8 @@ def plain_scalar(text: str) -> Scalar:
     if len(text) <= _MOST_DIGITS:
         if _DECIMAL.fullmatch(text):
             return int(text)
-        if _OCTAL.fullmatch(text):
-            return int(text[2:], 8)
-        if _HEXADECIMAL.fullmatch(text):
-            return int(text[2:], 16)
+        if _OCTAL.fullmatch(text) or _HEXADECIMAL.fullmatch(text):
+            return int(text, 0)
     if _NOT_FINITE.fullmatch(text):
         return math.nan
     if _FLOAT.fullmatch(text):

@@ -1,7 +1,7 @@
 """Quantities as people write them in a rules file: durations, shares, targets, amounts of money.
 
-All results are exact: whole microseconds, whole micro-dollars, and shares as fractions, so that a limit of 0.1% is one in
-a thousand and not the nearest binary number.
+All results are exact: whole microseconds, whole micro-dollars, and shares as fractions, so that a limit of 0.1% is one
+in a thousand and not the nearest binary number.
 """
 
 from __future__ import annotations
