@@ -1,0 +1,327 @@
+"""What a rules file may hold, and the forms of its values. What its parts mean together is checked in ``check.py``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from fuseboard_streams.rules.quantities import BurnWindow, Target, burn_window, duration_us, micro_usd, share, target
+
+_DURATION: Final = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
+_SHARE: Final = r"^[0-9]+(\.[0-9]+)?%$"
+
+
+def _text(pattern: str, *examples: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": list(examples)})
+
+
+Duration: TypeAlias = Annotated[int, PlainValidator(duration_us), _text(_DURATION, "30s", "5m", "1h30m", "7d")]
+"""Microseconds."""
+Share: TypeAlias = Annotated[
+    Fraction,
+    PlainValidator(share),
+    PlainSerializer(float, return_type=float),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": _SHARE}, {"type": "number", "minimum": 0, "maximum": 1}]}),
+]
+"""A fraction of one."""
+MicroUsd: TypeAlias = Annotated[
+    int, PlainValidator(micro_usd), WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 1e9})
+]
+"""Written in dollars."""
+TargetText: TypeAlias = Annotated[
+    Target, PlainValidator(target), _text(r"^(>=|<=|>|<)\s*[-+]?[0-9]+(\.[0-9]+)?\s*%?$", ">99.5%", "<0.02")
+]
+WindowText: TypeAlias = Annotated[
+    BurnWindow, PlainValidator(burn_window), _text(r"^[0-9.]+%?/[0-9a-z.]+/[0-9a-z.]+$", "5%/5m/30s")
+]
+Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+"""Of a rule or an objective: lower-case letters, digits and hyphens."""
+Pattern: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+"""With * and ? for any characters and any one."""
+ModeName: TypeAlias = Literal["shadow", "warn", "enforce"]
+SeverityName: TypeAlias = Literal["info", "ticket", "page", "critical"]
+ScopeName: TypeAlias = Literal["ACTOR", "ACTOR_TOOL", "TOOL", "TENANT", "SESSION"]
+ActionName: TypeAlias = Literal["FAST_MODEL_ONLY", "REQUIRE_APPROVAL", "READ_ONLY", "DISABLE_TOOL", "HALT"]
+RecoveryName: TypeAlias = Literal["probe", "clear", "window", "person"]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _several(given: object) -> object:
+    """One word for a list of one."""
+    return (given,) if isinstance(given, str) else given
+
+
+class Part(BaseModel):
+    """Any part of a rules file: what is not known is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown(cls, given: Any) -> Any:  # noqa: ANN401 - whatever the file holds
+        if not isinstance(given, dict):
+            raise PydanticCustomError("no_table", "expected a table with {known}", {"known": _listed(cls.model_fields)})
+        for key in given:
+            if key not in cls.model_fields:
+                close = difflib.get_close_matches(key, cls.model_fields, 1)
+                hint = f"did you mean {close[0]}?" if close else f"known are {_listed(cls.model_fields)}."
+                context = {"key": key, "hint": hint}
+                raise PydanticCustomError("unknown_field", "there is no such field here; {hint}", context)
+        return given
+
+
+# --- tests
+
+
+class Baseline(Part):
+    """What is normal for a key."""
+
+    floor: Share = Fraction(1, 200)
+    """The null is never below this rate."""
+    quantile: Share = Fraction(99, 100)
+    """The null is this quantile of the rate's posterior."""
+    known: Share | None = None
+    """A rate that is known and not learned."""
+
+
+class EDetector(Part):
+    """Has a rate become higher than its baseline? Call by call, with a bound on false trips."""
+
+    kind: Literal["e-detector"]
+    baseline: Baseline = Baseline()
+    max_failures_per_trace: Annotated[int, Field(ge=1, le=31)] = 3
+    warn: Annotated[float, Field(gt=1)] = 1e4
+    trip: Annotated[float, Field(gt=1)] | None = None
+    """None: from the file's ``false_trips``, else 10^6."""
+
+
+class Distinct(Part):
+    """Hits in so many distinct traces among the last so many actions."""
+
+    kind: Literal["distinct"]
+    traces: Annotated[int, Field(ge=1, le=8)]
+    of_last: Annotated[int, Field(ge=1, le=10_000)] = 100
+    within: Duration = 86_400_000_000
+    severities: tuple[SeverityName, ...] = ()
+    """Of the policy's decision; none for all."""
+
+
+class Budget(Part):
+    """How much may be spent in how long."""
+
+    usd: MicroUsd
+    per: Duration = 86_400_000_000
+
+
+class Burn(Part):
+    """A budget that is being spent too fast, over pairs of windows."""
+
+    kind: Literal["burn"]
+    budget: Budget
+    windows: Annotated[tuple[WindowText, ...], Field(min_length=1, max_length=5)]
+
+
+class Cap(Part):
+    """A hard limit on one event, or on a day by UTC."""
+
+    kind: Literal["cap"]
+    usd: MicroUsd
+    per: Literal["event", "day"]
+
+
+class Exceed(Part):
+    """Has a value gone above a bin's edge near its reference quantile more often than it used to?"""
+
+    kind: Literal["exceed"]
+    quantile: Share = Fraction(95, 100)
+    reference: Annotated[int, Field(ge=100)] = 1_000
+    """Observations that make the reference."""
+    warn: Annotated[float, Field(gt=1)] = 1e4
+    trip: Annotated[float, Field(gt=1)] | None = None
+
+
+class Runs(Part):
+    """A session that is stuck: so many failures, or so many identical calls, in a row."""
+
+    kind: Literal["runs"]
+    failures: Annotated[int, Field(ge=2)] = 8
+    identical: Annotated[int, Field(ge=2)] = 5
+    polling: tuple[Pattern, ...] = ()
+    """Tools that may repeat a call."""
+
+
+class FirstUse(Part):
+    """The first call of a tool by an actor that has made so many calls already."""
+
+    kind: Literal["first-use"]
+    after: Annotated[int, Field(ge=0)] = 200
+
+
+class Silence(Part):
+    """Sessions are requested, and nothing is heard."""
+
+    kind: Literal["silence"]
+    requests: Annotated[int, Field(ge=1)] = 5
+    lasting: Duration = 300_000_000
+
+
+class Lost(Part):
+    """Sequence numbers are missing."""
+
+    kind: Literal["lost"]
+    share: Share = Fraction(1, 100)
+    within: Duration = 3_600_000_000
+    min: Annotated[int, Field(ge=1)] = 100
+
+
+class Ungated(Part):
+    """A call was executed although its target had been open for so long."""
+
+    kind: Literal["ungated"]
+    after: Duration = 5_000_000
+
+
+class FromSignal(Part):
+    """Somebody else's finding: a signal of this level on the topic ``signals``."""
+
+    kind: Literal["signal"]
+    source: Pattern = "*"
+    level: Literal["warn", "trip"] = "trip"
+
+
+Test: TypeAlias = Annotated[
+    EDetector | Distinct | Burn | Cap | Exceed | Runs | FirstUse | Silence | Lost | Ungated | FromSignal,
+    Discriminator("kind"),
+]
+
+
+# --- rules
+
+
+class Match(Part):
+    """Which targets a rule or an override is for: all that fit every pattern given."""
+
+    tenant: Pattern = "*"
+    actor: Pattern = "*"
+    tool: Pattern = "*"
+
+
+class Breadth(Part):
+    """How many actors a tool must fail for before it is the tool's fault."""
+
+    actors: Annotated[int, Field(ge=2)] = 3
+    share: Share = Fraction(1, 5)
+    max_per_actor: Annotated[int, Field(ge=1)] = 3
+
+
+class Rung(Part):
+    """One step of a ladder."""
+
+    action: ActionName
+    after: Duration | None = None
+    """Climb when the rung before has held for so long; None: when the test fires again."""
+    severity: SeverityName | None = None
+
+
+class RecoveryRule(Part):
+    """What lets a target in again."""
+
+    by: RecoveryName
+    cooldown: Duration = 30_000_000
+    max_cooldown: Duration = 300_000_000
+    probes: Annotated[int, Field(ge=1, le=40)] = 10
+    quiet: Duration = 300_000_000
+    """For ``clear``: how long the condition must have been gone."""
+
+
+class BreakerRule(Part):
+    """What trips, on what, and what follows."""
+
+    metric: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]*\.[a-z][a-z_.]*$")]
+    scope: Annotated[tuple[ScopeName, ...], BeforeValidator(_several), Field(min_length=1)]
+    test: Test
+    match: Match = Match()
+    action: ActionName | None = None
+    ladder: Annotated[tuple[Rung, ...], Field(min_length=1, max_length=5)] | None = None
+    mode: ModeName | None = None
+    severity: SeverityName | None = None
+    recovery: RecoveryRule | None = None
+    breadth: Breadth | None = None
+    runbook: str | None = None
+
+
+class Objective(Part):
+    """How good something should be; it alerts, and never trips."""
+
+    metric: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]*\.[a-z][a-z_.]*$")]
+    per: ScopeName
+    target: TargetText | dict[Literal["p50", "p95"], TargetText]
+    window: Duration | None = None
+    min: Annotated[int, Field(ge=1)] | None = None
+    grace: Duration | None = None
+    suites: tuple[Pattern, ...] = ()
+    confidence: Share = Fraction(95, 100)
+    severity: SeverityName | None = None
+
+
+class Defaults(Part):
+    """What holds for every rule that does not say otherwise."""
+
+    mode: ModeName = "shadow"
+    severity: SeverityName = "ticket"
+    runbook: str = "docs/runbooks/{id}.md"
+
+
+class FalseTrips(Part):
+    """How many false trips the whole file may cause."""
+
+    per_day: Annotated[float, Field(gt=0)]
+
+
+class BlastRadius(Part):
+    """How many actors automatic, statistical trips may hold at a time."""
+
+    tenant_actors: Share = Fraction(1, 10)
+    at_least: Annotated[int, Field(ge=1)] = 1
+    window: Duration = 60_000_000
+    exempt: tuple[Literal["critical", "hard-cap", "session", "manual"], ...] = (
+        "critical", "hard-cap", "session", "manual",
+    )  # fmt: skip
+
+
+class Override(Part):
+    """Other values for some targets: by rule or objective, the fields that differ."""
+
+    match: Match
+    set: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+
+
+class RulesFile(Part):
+    """A whole rules file."""
+
+    version: Literal[1]
+    defaults: Defaults = Defaults()
+    false_trips: FalseTrips | None = None
+    objectives: dict[Name, Objective] = Field(default_factory=dict)
+    breakers: dict[Name, BreakerRule] = Field(default_factory=dict)
+    blast_radius: BlastRadius = BlastRadius()
+    overrides: tuple[Override, ...] = ()
