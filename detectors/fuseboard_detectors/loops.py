@@ -1,11 +1,11 @@
 """Is one session stuck? So many failures in a row, or so many identical calls in a row, of one trace.
 
-A total outage inside one long session never trips its actor, because at most three failures of a trace are counted there;
-this guard is what stops that session. On recorded agents eight failures in a row occur about 200 times per million calls,
-nearly always in runs that are truly stuck, so it is a matter for the session and not for its actor.
+A total outage inside one long session never trips its actor, because at most three failures of a trace are counted
+there; this guard is what stops that session. On recorded agents eight failures in a row occur about 200 times per
+million calls, nearly always in runs that are truly stuck, so it is a matter for the session and not for its actor.
 
-Calls that are refused by a breaker are not given to it: containment must not feed what caused it. Calls of tools that are
-declared to poll are given with ``polling``; they neither make nor break a run of identical calls.
+Calls that are refused by a breaker are not given to it: containment must not feed what caused it. Calls of tools that
+are declared to poll are given with ``polling``; they neither make nor break a run of identical calls.
 """
 
 from __future__ import annotations

@@ -54,9 +54,8 @@ def _path(content: Plain, detail: ErrorDetails) -> Path:
     path: list[str | int] = []
     here: Any = content
     for part in detail["loc"]:
-        if (isinstance(here, dict) and part in here) or (
-            isinstance(here, list) and isinstance(part, int) and part < len(here)
-        ):
+        inside = part in here if isinstance(here, dict) else isinstance(part, int) and isinstance(here, list)
+        if inside and (isinstance(here, dict) or part < len(here)):
             here = here[part]
         elif detail["type"] != "missing" or part != detail["loc"][-1]:
             continue

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
 from fractions import Fraction
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -22,6 +21,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from fuseboard_streams.rules.quantities import BurnWindow, Target, burn_window, duration_us, micro_usd, share, target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _DURATION: Final = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
 _SHARE: Final = r"^[0-9]+(\.[0-9]+)?%$"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +31,7 @@ def in_batches(events: list[Event], cuts: list[int]) -> list[tuple[int, int]]:
     states: dict[int, LoopState] = {}
     found: list[tuple[int, int]] = [(0, 0)] * len(events)
     bounds = sorted({0, len(events), *(min(cut, len(events)) for cut in cuts)})
-    for begin, end in zip(bounds, bounds[1:], strict=False):
+    for begin, end in itertools.pairwise(bounds):
         order = sorted(range(begin, end), key=lambda i: events[i][0])
         traces = [events[i][0] for i in order]
         starts = [i for i, trace in enumerate(traces) if i == 0 or traces[i - 1] != trace]
