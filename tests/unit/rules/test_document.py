@@ -18,7 +18,9 @@ def refusal(text: str | bytes) -> str:
 
 
 def test_values_are_those_of_yaml_1_2_and_know_their_lines() -> None:
-    text = "version: 1\nbreakers:\n  on:\n    trip: 1e4\n    windows: [5%/5m/30s,\n      no]\n  'null': {a: null, b: 0x1F}\n"
+    text = (
+        "version: 1\nbreakers:\n  on:\n    trip: 1e4\n    windows: [5%/5m/30s,\n      no]\n  'null': {a: null, b: 0x1F}"
+    )
     found = read(text.encode(), "f.yaml")
     assert found.content == {
         "version": 1,

@@ -1,0 +1,81 @@
+"""Patterns of names with ``*`` for any characters and ``?`` for any one: what fits, what overlaps, what is narrower."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+
+def normal(pattern: str) -> str:
+    """The same pattern in one form: of a run of wildcards first the ``?``, then one ``*``."""
+    return re.sub(r"[*?]{2,}", lambda run: "?" * run[0].count("?") + ("*" if "*" in run[0] else ""), pattern)
+
+
+@lru_cache(maxsize=4096)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    parts = (".*" if char == "*" else "." if char == "?" else re.escape(char) for char in normal(pattern))
+    return re.compile("".join(parts), re.DOTALL)
+
+
+def fits(pattern: str, name: str) -> bool:
+    """Whether a name fits a pattern as a whole, upper and lower case told apart."""
+    return _compiled(pattern).fullmatch(name) is not None
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether any name fits both patterns."""
+    one, other = normal(one), normal(other)
+    reached = {(0, 0)}
+    waiting = [(0, 0)]
+    while waiting:
+        i, j = waiting.pop()
+        if i == len(one) and j == len(other):
+            return True
+        for step in _steps(one[i : i + 1], other[j : j + 1], i, j):
+            if step not in reached:
+                reached.add(step)
+                waiting.append(step)
+    return False
+
+
+def _steps(a: str, b: str, i: int, j: int) -> list[tuple[int, int]]:
+    """The places in two patterns that can follow when both take the same character, or a star takes none."""
+    found = []
+    if a == "*":
+        found.append((i + 1, j))
+    if b == "*":
+        found.append((i, j + 1))
+    if a and b and (a == b or "?" in (a, b) or "*" in (a, b)):
+        found.append((i if a == "*" else i + 1, j if b == "*" else j + 1))
+    return found
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Whether every name that fits ``narrow`` surely fits ``wide``.
+
+    For these patterns it is enough to read the narrow one as text, in which a ``?`` can be taken by ``?`` or ``*`` and a
+    ``*`` by ``*`` alone; a true answer is never wrong, and a false one is wrong only where ``wide`` has letters that every
+    name of ``narrow`` happens to have.
+    """
+    wide, narrow = normal(wide), normal(narrow)
+    places = _closed({0}, wide)
+    for char in narrow:
+        following = set()
+        for place in places:
+            here = wide[place : place + 1]
+            if here == "*":
+                following.add(place)
+            elif here and (here == char or here == "?") and char != "*":
+                following.add(place + 1)
+        places = _closed(following, wide)
+    return len(wide) in places
+
+
+def _closed(places: set[int], pattern: str) -> set[int]:
+    """With the places behind the stars that may take nothing."""
+    found = set(places)
+    for place in places:
+        while pattern[place : place + 1] == "*":
+            place += 1
+            found.add(place)
+    return found
