@@ -53,9 +53,9 @@ def _steps(a: str, b: str, i: int, j: int) -> list[tuple[int, int]]:
 def covers(wide: str, narrow: str) -> bool:
     """Whether every name that fits ``narrow`` surely fits ``wide``.
 
-    For these patterns it is enough to read the narrow one as text, in which a ``?`` can be taken by ``?`` or ``*`` and a
-    ``*`` by ``*`` alone; a true answer is never wrong, and a false one is wrong only where ``wide`` has letters that every
-    name of ``narrow`` happens to have.
+    For these patterns it is enough to read the narrow one as text, in which a ``?`` can be taken by ``?`` or ``*`` and
+    a ``*`` by ``*`` alone; a true answer is never wrong, and a false one is wrong only where ``wide`` has letters that
+    every name of ``narrow`` happens to have.
     """
     wide, narrow = normal(wide), normal(narrow)
     places = _closed({0}, wide)
