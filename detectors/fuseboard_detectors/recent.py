@@ -74,4 +74,5 @@ def distinct(state: RecentHits, number: I64, at_us: I64, *, actions: int, max_ag
     """
     near = (state.number > 0) & (state.number > (number - actions)[:, None])
     young = state.at >= (at_us - max_age_us)[:, None]
-    return np.count_nonzero(near & young, axis=1)
+    found: I64 = (near & young).sum(axis=1)
+    return found

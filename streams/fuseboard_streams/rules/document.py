@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import yaml
 
@@ -178,14 +178,14 @@ class _Reader:
 
     def _scalar(self, node: yaml.Node, path: Path) -> Scalar:
         text = str(node.value)
-        if node.style is not None:  # quoted, or a block of text
+        if getattr(node, "style", None) is not None:  # quoted, or a block of text
             return text
         value = plain_scalar(text)
         if isinstance(value, float) and not math.isfinite(value):
             raise self._error(node.start_mark, path, f"{text} is no finite number; expected one.")
         return value
 
-    def _error(self, mark: yaml.Mark | None, path: Path, text: str) -> RulesError:
+    def _error(self, mark: Any, path: Path, text: str) -> RulesError:  # noqa: ANN401 - of the pure or the C reader
         return _refused(self._source, None if mark is None else mark.line + 1, path, text)
 
 

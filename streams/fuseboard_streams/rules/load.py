@@ -54,8 +54,11 @@ def _path(content: Plain, detail: ErrorDetails) -> Path:
     path: list[str | int] = []
     here: Any = content
     for part in detail["loc"]:
-        inside = part in here if isinstance(here, dict) else isinstance(part, int) and isinstance(here, list)
-        if inside and (isinstance(here, dict) or part < len(here)):
+        if isinstance(here, list):
+            inside = isinstance(part, int) and part < len(here)
+        else:
+            inside = isinstance(here, dict) and part in here
+        if inside:
             here = here[part]
         elif detail["type"] != "missing" or part != detail["loc"][-1]:
             continue
