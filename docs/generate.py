@@ -292,6 +292,7 @@ FOLDERS = {
     "schemas/fuseboard_schemas/records": "Generated: one frozen dataclass for each record.",
     "detectors/fuseboard_detectors": "Mathematics on numpy arrays of many keys.",
     "streams/fuseboard_streams/core": "The pure core: no I/O, no clock, no global randomness.",
+    "streams/fuseboard_streams/rules": "The rules file: from its text to what the core runs on.",
     "streams/fuseboard_streams/worker": "The process around the core: all of Kafka is here.",
     "streams/fuseboard_streams": "What worker, command line and demo share.",
     "streams/fuseboard_streams/cli": "The command line; each sub-command is imported when it is called.",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from fuseboard_detectors.failure import FailureParams
 from fuseboard_schemas.records import Action, Mode, Recovery, Scope, Severity
 
 if TYPE_CHECKING:
     from fuseboard_detectors.burn import BurnPair
+    from fuseboard_detectors.failure import FailureParams
 
 _SECOND = 1_000_000
 
