@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 from fuseboard_detectors.failure import FailureParams
 from fuseboard_streams.core.breaker_params import BreakerParams
+from fuseboard_streams.core.ruleset import RuleSet  # noqa: TC001 - the settings' annotations are evaluated
 
 SECOND = 1_000_000
 """Microseconds in a second; every time in the core is in microseconds."""
@@ -48,6 +49,8 @@ class CoreSettings:
     max_clients: int = 4_000_000
     max_traces: int = 1_000_000
     """Traces with counted failures remembered at a time, for each of the two statistics."""
+    rules: RuleSet | None = None
+    """The rules in force; None: failing tools and failing actors, with ``failure`` and ``breaker``."""
     rule: str = "tool-failing"
     rules_version: str = "builtin-1"
     runbook: str = "docs/runbooks/tool-failing.md"

@@ -1,0 +1,45 @@
+"""What a rule found: where in a run of events, on whom, and what is said about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fuseboard_schemas.keys import Target
+    from fuseboard_streams.core.rulebook import RuleView
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a firing rests on, for people; nothing is decided by it."""
+
+    reason: str
+    value: float | None = None
+    """In the metric's unit."""
+    calls: int | None = None
+    failures: int | None = None
+    since_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """A rule's test came true."""
+
+    position: int
+    """Of the event in the run; of a tick that of the first event after it."""
+    time_us: int
+    """Stream time."""
+    view: RuleView
+    variant: int
+    target: Target
+    facts: Facts
+    decided: int | None = None
+    """Position of the event that decided; None for a tick."""
+    until_us: int | None = None
+    """When what it asks for ends by itself."""
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Firings are taken in the order of the log, ticks before the event that follows them, then by rule."""
+        return self.position, self.time_us, self.view.order
