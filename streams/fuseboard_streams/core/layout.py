@@ -56,7 +56,7 @@ def actors_table(settings: CoreSettings) -> Table:
     key = Family("key", (Column("tenant", str), Column("actor", str), Column("prior", "i2")))
     refs = Family("refs", (Column("refs", "i4"),))
     # Rows of other tables that only some actors have.
-    slots = Family("slots", (Column("spend", "i4", default=-1), Column("hits", "i4", default=-1)))
+    slots = Family("slots", (Column("spend", "i4", default=-1), Column("violated", "u1")))
     families = (_hash(), key, refs, _hot(), _statistic(settings, ring=True), slots)
     return Table("actors", families, limit=settings.max_actors, key=("lo", "hi"))
 

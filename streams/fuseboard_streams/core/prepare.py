@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from fuseboard_streams.core.runs import run_starts
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from fuseboard_streams.core.settings import HashSeeds
 
 U64: TypeAlias = NDArray[np.uint64]
@@ -24,10 +24,15 @@ COLUMNS = frozenset(
         "probe", "gate_breaker", "gate_epoch",
     }
 )  # fmt: skip
-"""What is used of a tool call."""
+"""What is always used of a tool call."""
+FOR_SPENDING = frozenset({"cost_usd_micros"})
+FOR_VIOLATIONS = frozenset({"denied_by"})
+FOR_SESSIONS = frozenset({"denied_by", "args_hash"})
+"""What else rules of these kinds need."""
 NO_SEQ = np.iinfo(np.int64).min
 """Stands for an event without a sequence number."""
 _FEW = 50
+_ID_BYTES = 16
 _ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
 """Odd multipliers with well-spread bits (the golden ratio; primes of xxHash64)."""
 
@@ -56,6 +61,14 @@ class ToolCalls:
     actor_lo: U64
     actor_hi: U64
     """128-bit hash of tenant and actor."""
+    cost: I64
+    """Micro-dollars, 0 where unknown or not read."""
+    denied_by: NDArray[np.uint8]
+    """Number of a `DeniedBy`; 0 where not read."""
+    trace: U64
+    """A hash of the trace, the same on every machine; 0 without a trace or where not read."""
+    arguments: U64
+    """A hash of the arguments; likewise."""
     source: NDArray[np.uint32]
     """Row in ``frame``."""
     frame: pl.DataFrame
@@ -78,7 +91,7 @@ class ToolCalls:
 
 _ARRAYS = (
     "offset", "arrival", "ts", "duration", "client", "seq", "outcome", "effect", "probe",
-    "tool_lo", "tool_hi", "actor_lo", "actor_hi", "source",
+    "tool_lo", "tool_hi", "actor_lo", "actor_hi", "cost", "denied_by", "trace", "arguments", "source",
 )  # fmt: skip
 
 
@@ -142,6 +155,7 @@ def prepare(
         "tool_hi": tool_hi,
         "actor_lo": actor_lo,
         "actor_hi": actor_hi,
+        **_extras(frame),
         "source": np.arange(len(frame), dtype=np.uint32),
     }
     # A stable sort of small integers is a radix sort.
@@ -169,3 +183,36 @@ def _probes(frame: pl.DataFrame) -> NDArray[np.bool_]:
     if gate.null_count() == len(gate):
         return np.zeros(len(frame), dtype=np.bool_)
     return (frame.get_column("probe") & gate.is_not_null()).to_numpy()
+
+
+def _extras(frame: pl.DataFrame) -> dict[str, NDArray[np.generic]]:
+    """What only some rules need, zeros where it was not read."""
+    n, read = len(frame), set(frame.columns)
+    return {
+        "cost": _integers(frame, "cost_usd_micros", 0) if "cost_usd_micros" in read else np.zeros(n, np.int64),
+        "denied_by": frame.get_column("denied_by").to_numpy() if "denied_by" in read else np.zeros(n, np.uint8),
+        "trace": stable_hash(frame.get_column("trace_id")) if "args_hash" in read else np.zeros(n, np.uint64),
+        "arguments": stable_hash(frame.get_column("args_hash")) if "args_hash" in read else np.zeros(n, np.uint64),
+    }
+
+
+def stable_hash(texts: pl.Series) -> U64:
+    """64 bits for each text, the same in every process: it is kept in the state; 0 for none.
+
+    Ids of 32 hex digits, as W3C trace ids are, are read as numbers; whatever else there is takes some fifty times as
+    long.
+    """
+    raw = texts.str.decode("hex", strict=False)
+    plain = (raw.bin.size() == _ID_BYTES).fill_null(value=False)
+    first, second = (
+        raw.bin.slice(start, 8).bin.reinterpret(dtype=pl.UInt64, endianness="little").fill_null(0).to_numpy()
+        for start in (0, 8)
+    )
+    found = np.where(plain.to_numpy(), first ^ (second * _odd(0)), np.uint64(0))
+    other = np.flatnonzero((~plain & texts.is_not_null()).to_numpy())
+    if len(other):
+        found[other] = [
+            int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+            for text in texts.gather(other).to_list()
+        ]
+    return found

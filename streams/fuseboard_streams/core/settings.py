@@ -47,6 +47,10 @@ class CoreSettings:
     max_tool_names: int = 100_000
     """Different names of tools in one shard, which are never forgotten; likewise."""
     max_clients: int = 4_000_000
+    session_idle_us: int = 3_600 * SECOND
+    """A session idle for longer begins anew."""
+    max_sessions: int = 1_000_000
+    """Traces followed at a time for rules about sessions."""
     max_traces: int = 1_000_000
     """Traces with counted failures remembered at a time, for each of the two statistics."""
     rules: RuleSet | None = None

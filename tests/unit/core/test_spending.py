@@ -49,7 +49,7 @@ def spending(rules: tuple[Rule, ...] = RULES) -> Spending:
     actors.touch("key", rows)
     actors["tenant"][rows] = "default"
     actors["actor"][rows] = [f"agent-{i}" for i in range(4)]
-    return Spending(table, actors, Rulebook(settings))
+    return Spending(table, actors, Rulebook(settings), lambda rows, change: None)
 
 
 def events(seed: int, n: int = 1_500) -> list[Event]:
