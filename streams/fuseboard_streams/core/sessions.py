@@ -82,7 +82,7 @@ class Sessions:
     def fold(
         self, calls: SessionCalls, tool_name: Callable[[int], str], trace_of: Callable[[int], str]
     ) -> list[Firing]:
-        """Take in the calls of a run.
+        """Take in the calls of a run, which spans less stream time than the idle limit.
 
         Args:
             calls: the calls that count.
@@ -111,6 +111,8 @@ class Sessions:
         table["last"][heads] = state.last
         table["identical"][heads] = np.minimum(state.identical, _MOST)
         table["last_seen"][heads] = calls.seconds[order][np.append(starts[1:], len(order)) - 1]
+        # A poller's call only repeats the count before it.
+        counts.identical[polling] = 0
         return self._found(calls, order, counts, trace_of)
 
     def expired(self, rows: NDArray[np.int32], now_s: int) -> Bools:

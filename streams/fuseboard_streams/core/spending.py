@@ -23,7 +23,7 @@ from fuseboard_streams.core.runs import places, run_starts
 from fuseboard_streams.core.tables import Column, Family, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from fuseboard_streams.core.rulebook import Rulebook, RuleView
     from fuseboard_streams.core.settings import CoreSettings
@@ -79,10 +79,9 @@ class Costs:
 class Spending:
     """Follows what actors spend, for the rules on ``spend.usd``."""
 
-    def __init__(self, table: Table, actors: Table, book: Rulebook, refer: Callable[[Rows, int], None]) -> None:
+    def __init__(self, table: Table, actors: Table, book: Rulebook) -> None:
         self._table = table
         self._actors = actors
-        self._refer = refer
         self.burns = book.asking(BurnTest, Scope.ACTOR)
         caps = book.asking(CapTest, Scope.ACTOR)
         self._event_caps = tuple(view for view in caps if not view.test(0, CapTest).daily)
@@ -315,7 +314,6 @@ class Spending:
             self._table["actor"][made] = new
             self._actors.touch("slots", new)
             self._actors[SLOT][new] = made
-            self._refer(new, 1)
             slots = self._actors[SLOT][actor].astype(np.int64)
         return slots
 

@@ -17,10 +17,13 @@ from fuseboard_streams.core.layout import (
     tools_table,
     traces_table,
 )
+from fuseboard_streams.core.sessions import sessions_table
 from fuseboard_streams.core.settings import SECOND, CoreSettings
+from fuseboard_streams.core.spending import spends_table
 from fuseboard_streams.core.statistics import Statistic
 from fuseboard_streams.core.store import Delta, Store
 from fuseboard_streams.core.traces import TraceCap
+from fuseboard_streams.core.violations import violators_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,11 +47,15 @@ class ShardState:
         self.tools = tools_table(settings)
         self.clients = clients_table(settings)
         self.rings = rings_table(settings)
+        self.spends = spends_table(settings)
+        self.violators = violators_table(settings)
+        self.sessions = sessions_table(settings)
         tool_traces = traces_table("tool_traces", settings)
         actor_traces = traces_table("actor_traces", settings)
-        # Tools and clients come before actors: a slice that forgets them frees the actor that they point at.
+        # What points at actors comes before them: a slice that forgets it frees the actor.
         self.tables_in_order: tuple[Table, ...] = (
-            self.tools, self.clients, self.actors, self.rings, tool_traces, actor_traces,
+            self.tools, self.clients, self.violators, self.actors, self.rings, self.spends, self.sessions,
+            tool_traces, actor_traces,
         )  # fmt: skip
         self._store = Store(self.tables_in_order)
         params = settings.failure
@@ -60,6 +67,8 @@ class ShardState:
         self._store.expire("tools", self._expired_tools)
         self._store.expire("clients", self._expired_clients)
         self._store.expire("actors", self._expired_actors)
+        self._store.expire("violators", self._expired_violators)
+        self._store.expire("sessions", self._expired_sessions)
 
     # --- a transaction
 
@@ -198,13 +207,27 @@ class ShardState:
             self.refer(self.clients["actor"][rows[gone]].astype(np.int64), -1)
         return gone
 
+    def _expired_violators(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
+        # Hits older than any rule may ask for say nothing any more; see ``core/violations.py``.
+        newest = self.violators["at"][rows].max(axis=1) // SECOND - EPOCH_S
+        gone: NDArray[np.bool_] = self._now_s - newest > self._settings.forget_after_us // SECOND
+        if gone.any():
+            self.refer(self.violators["actor"][rows[gone]].astype(np.int64), -1)
+        return gone
+
+    def _expired_sessions(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
+        return self._expired(
+            self.sessions, rows, min(self._settings.session_idle_us, self._settings.forget_after_us // 2)
+        )
+
     def _expired_actors(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
         actors = self.actors
         gone = self._expired(actors, rows, self._settings.forget_after_us)
         gone &= (actors["frozen"][rows] == 0) & (actors["refs"][rows] == 0)
         if gone.any():
-            rings = actors["ring"][rows[gone]]
-            self.rings.free(rings[rings >= 0])
+            for column, table in (("ring", self.rings), ("spend", self.spends)):
+                theirs = actors[column][rows[gone]]
+                table.free(theirs[theirs >= 0])
         return gone
 
 

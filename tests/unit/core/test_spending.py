@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from fuseboard_detectors.burn import BurnPair
-from fuseboard_schemas.records import Action, Scope
-from fuseboard_streams.core.layout import actors_table
+from fuseboard_schemas.records import Scope
 from fuseboard_streams.core.rulebook import Rulebook
-from fuseboard_streams.core.ruleset import BurnTest, CapTest, Match, Response, Rule, RuleSet, Rung, Test, Variant
-from fuseboard_streams.core.settings import SECOND, CoreSettings
+from fuseboard_streams.core.ruleset import BurnTest, CapTest, Match, Rule, Test
+from fuseboard_streams.core.settings import SECOND
 from fuseboard_streams.core.spending import DAY_US, Costs, Spending, next_day, spends_table, usd
+from tests.unit.core.rules_support import actors, opened, settings_with
+from tests.unit.core.rules_support import rule as any_rule
 
 PAIRS = (BurnPair((1, 20), 300 * SECOND, 30 * SECOND), BurnPair((1, 10), 1_800 * SECOND, 180 * SECOND))
 BUDGET = 5_000_000
@@ -24,9 +25,7 @@ T0 = 1_767_225_600 * SECOND + DAY_US - 900 * SECOND
 
 
 def rule(name: str, test: Test, *changed: tuple[Match, Test]) -> Rule:
-    response = Response(name, (Rung(Action.HALT),))
-    variants = tuple(((match,), Variant(other, response)) for match, other in changed)
-    return Rule(name, "spend.usd", Scope.ACTOR, Match(), Variant(test, response), variants)
+    return any_rule(name, "spend.usd", Scope.ACTOR, test, *changed)
 
 
 RULES = (
@@ -41,15 +40,8 @@ Found = tuple[str, int, int]
 
 
 def spending(rules: tuple[Rule, ...] = RULES) -> Spending:
-    settings = CoreSettings(rules=RuleSet("test", rules))
-    actors, table = actors_table(settings), spends_table(settings)
-    for each in (actors, table):
-        each.begin()
-    rows = actors.add(np.arange(1, 5, dtype=np.uint64), np.arange(1, 5, dtype=np.uint64))
-    actors.touch("key", rows)
-    actors["tenant"][rows] = "default"
-    actors["actor"][rows] = [f"agent-{i}" for i in range(4)]
-    return Spending(table, actors, Rulebook(settings), lambda rows, change: None)
+    settings = settings_with(*rules)
+    return Spending(opened(spends_table(settings)), actors(settings, 4), Rulebook(settings))
 
 
 def events(seed: int, n: int = 1_500) -> list[Event]:
@@ -155,7 +147,7 @@ def test_a_window_that_has_emptied_burns_no_more() -> None:
     subject = spending((rule("burn", BurnTest(BUDGET, PAIRS)),))
     made = [(0, 300_000, T0 + i * SECOND, T0 + i * SECOND) for i in range(3)]
     assert [f.view.rule.rule for f in subject.fold(costs(made))] == ["burn", "burn"]
-    view = Rulebook(CoreSettings(rules=RuleSet("test", (RULES[0],)))).asking(BurnTest)[0]
+    view = Rulebook(settings_with(RULES[0])).asking(BurnTest)[0]
     assert subject.still_burning(view, 0, T0 + 20 * SECOND)
     assert not subject.still_burning(view, 0, T0 + 1_900 * SECOND)
     assert not subject.still_burning(view, 3, T0 + 20 * SECOND)

@@ -1,0 +1,198 @@
+"""What the rules find beside the failure statistic: spending, violations, stuck sessions, others' signals. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fuseboard_schemas.keys import Target
+from fuseboard_schemas.records import Decision, DeniedBy, Mode, Severity, SignalLevel
+from fuseboard_streams.core.firing import Facts, Firing
+from fuseboard_streams.core.piece import OK, TIMEOUT
+from fuseboard_streams.core.rulebook import NONE, matches
+from fuseboard_streams.core.ruleset import Match, SignalTest
+from fuseboard_streams.core.runs import places
+from fuseboard_streams.core.sessions import SessionCalls, Sessions
+from fuseboard_streams.core.spending import Costs, Spending
+from fuseboard_streams.core.traces import trace_digest
+from fuseboard_streams.core.violations import SEVERITIES, Hits, Violations
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fuseboard_schemas.records import Signal
+    from fuseboard_streams.core.identity import Identities
+    from fuseboard_streams.core.piece import Piece
+    from fuseboard_streams.core.rulebook import Rulebook, RuleView
+    from fuseboard_streams.core.settings import CoreSettings
+    from fuseboard_streams.core.state import ShardState
+
+I64: TypeAlias = NDArray[np.int64]
+Rows: TypeAlias = NDArray[np.int64]
+Bools: TypeAlias = NDArray[np.bool_]
+
+OURS: Final = "fuseboard/"
+"""How the sources of our own signals begin: what we found ourselves is not found again."""
+_BY_POLICY = tuple(DeniedBy).index(DeniedBy.POLICY)
+_BY_BREAKER = tuple(DeniedBy).index(DeniedBy.BREAKER)
+_DENY = tuple(Decision).index(Decision.DENY)
+_IN_EFFECT = tuple(Mode).index(Mode.ENFORCE)
+_TICKET = SEVERITIES.index(Severity.TICKET)
+
+
+class Engine:
+    """Runs every test but the failure statistic over runs of events."""
+
+    def __init__(self, settings: CoreSettings, state: ShardState, identities: Identities, book: Rulebook) -> None:
+        self._state = state
+        self._identities = identities
+        self.spending = Spending(state.spends, state.actors, book)
+        self.violations = Violations(state.violators, state.actors, book, state.refer)
+        self.sessions = Sessions(state.sessions, state.actors, book, settings)
+        self._signals = book.asking(SignalTest)
+
+    # --- events
+
+    def on_calls(self, piece: Piece, on_time: Bools) -> list[Firing]:
+        """A piece of calls, probes among them."""
+        found: list[Firing] = []
+        calls = piece.calls
+        if self.spending.wanted:
+            found += self.spending.fold(Costs(piece.actor, calls.cost, piece.ts, piece.stream, on_time))
+        if not (self.violations.wanted or self.sessions.wanted):
+            return found
+        actions = on_time & ~calls.probe & (calls.denied_by != _BY_BREAKER)
+        if self.violations.wanted:
+            found += self._violating_calls(piece, places(actions))
+        if self.sessions.wanted:
+            found += self._session_calls(piece, actions)
+        return found
+
+    def on_steps(self, actor: Rows, micro_usd: I64, ts: I64, stream: I64, on_time: Bools) -> list[Firing]:
+        """A run of trace steps: what models cost."""
+        return self.spending.fold(Costs(actor, micro_usd, ts, stream, on_time)) if self.spending.wanted else []
+
+    def on_decisions(
+        self,
+        actor: Rows,
+        decision: NDArray[np.uint8],
+        mode: NDArray[np.uint8],
+        severity: NDArray[np.uint8],
+        offset: I64,
+        traces: Sequence[str | None],
+        ts: I64,
+        stream: I64,
+        on_time: Bools,
+    ) -> list[Firing]:
+        """A run of policy decisions; ``traces`` are those of the denials in effect and in time, in order."""
+        denied = places(denials(decision, mode) & on_time)
+        if len(denied) == 0 or not self.violations.wanted:
+            return []
+        hits = Hits(
+            denied, actor[denied], _digests(traces, offset[denied]), severity[denied], ts[denied], stream[denied]
+        )
+        return self.violations.fold(hits, np.empty(0, dtype=np.int64))
+
+    def on_signal(self, signal: Signal, now_us: int) -> list[Firing]:
+        """Somebody else's finding."""
+        if signal.source.startswith(OURS) or signal.level is SignalLevel.INFO:
+            return []
+        found = []
+        for view in self._signals:
+            number = self._fitting(view, signal)
+            if number != NONE:
+                target = Target(signal.scope, signal.tenant, signal.actor, signal.tool, signal.trace_id)
+                facts = Facts(
+                    signal.reason or f"{signal.source} found {signal.metric}",
+                    signal.value, signal.calls, signal.failures, signal.since,
+                )  # fmt: skip
+                found.append(Firing(0, now_us, view, number, target, facts, decided=0))
+        return found
+
+    def _fitting(self, view: RuleView, signal: Signal) -> int:
+        if view.rule.scope is not signal.scope or view.rule.metric != signal.metric:
+            return NONE
+        number = view.number(signal.tenant, signal.actor or "", signal.tool or "")
+        if number == NONE:
+            return NONE
+        test = view.test(number, SignalTest)
+        heard = matches(Match(tool=test.source), "", "", signal.source)
+        strong = signal.level is SignalLevel.TRIP or not test.trip_only
+        return number if heard and strong else NONE
+
+    # --- time
+
+    def advance(self, to_us: int) -> list[Firing]:
+        """Run the tick that is still to come, if it lies at or before a time."""
+        return self.spending.advance(to_us)
+
+    @property
+    def next_tick(self) -> int | None:
+        """When a tick is due; None if there is none."""
+        return self.spending.next_tick
+
+    def rebuild(self, stream_time: int) -> None:
+        """Make anew what follows from the tables, after a restore or a rollback."""
+        self.spending.rebuild(stream_time)
+
+    # --- calls
+
+    def _violating_calls(self, piece: Piece, actions: NDArray[np.intp]) -> list[Firing]:
+        actors = piece.actor[actions]
+        refused = places(piece.calls.denied_by[actions] == _BY_POLICY)
+        where = actions[refused]
+        traces = piece.calls.strings("trace_id", where) if len(where) else []
+        severity = np.full(len(where), _TICKET, dtype=np.uint8)
+        hits = Hits(
+            refused,
+            actors[refused],
+            _digests(traces, piece.calls.offset[where]),
+            severity,
+            piece.ts[where],
+            piece.stream[where],
+        )
+        found = self.violations.fold(hits, actors)
+        return [_moved(firing, actions) for firing in found]
+
+    def _session_calls(self, piece: Piece, actions: Bools) -> list[Firing]:
+        calls = piece.calls
+        at = places(actions & (calls.outcome <= TIMEOUT) & (calls.trace != 0))
+        if len(at) == 0:
+            return []
+        chosen = SessionCalls(
+            at,
+            piece.actor[at],
+            calls.trace[at],
+            self._state.tools["tool"][piece.tool[at]].astype(np.int64),
+            calls.arguments[at],
+            calls.outcome[at] != OK,
+            piece.seconds[at],
+            piece.stream[at],
+        )
+        return self.sessions.fold(
+            chosen,
+            lambda number: self._identities.tool_names[number],
+            lambda position: calls.strings("trace_id", np.array([position]))[0] or "",
+        )
+
+
+def denials(decision: NDArray[np.uint8], mode: NDArray[np.uint8]) -> Bools:
+    """Which policy decisions are denials in effect; those of a policy in shadow are not."""
+    found: Bools = (decision == _DENY) & (mode == _IN_EFFECT)
+    return found
+
+
+def _digests(traces: Sequence[str | None], offset: I64) -> NDArray[np.uint64]:
+    """A number for each trace; an event without one is a trace of its own."""
+    names = (trace or f"#{at}" for trace, at in zip(traces, offset.tolist(), strict=True))
+    return np.array([trace_digest(name) for name in names], dtype=np.uint64)
+
+
+def _moved(firing: Firing, actions: NDArray[np.intp]) -> Firing:
+    at = int(actions[firing.position])
+    return Firing(
+        at, firing.time_us, firing.view, firing.variant, firing.target, firing.facts, decided=at,
+        until_us=firing.until_us,
+    )  # fmt: skip
