@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fuseboard_streams.core.breakers import Breakers
     from fuseboard_streams.core.counters import ShardCounters
     from fuseboard_streams.core.identity import Identities
+    from fuseboard_streams.core.rulebook import FailureLevel, Rulebook
     from fuseboard_streams.core.settings import CoreSettings
     from fuseboard_streams.core.state import ShardState
     from fuseboard_streams.core.tables import Table
@@ -58,6 +59,7 @@ class _Level:
     action: Action
     table: Table
     cap: TraceCap
+    rule: FailureLevel
 
 
 @dataclass(slots=True)
@@ -80,6 +82,7 @@ class Decisions:
         identities: Identities,
         breakers: Breakers,
         counters: ShardCounters,
+        book: Rulebook,
     ) -> None:
         self._settings = settings
         self._state = state
@@ -89,8 +92,8 @@ class Decisions:
         self._outputs: list[Output] = []
         self._pending: list[tuple[int, int, Callable[[], None]]] = []
         self._traces: dict[int, int | None] = {}
-        self._tools = _Level(_TOOLS, Scope.ACTOR_TOOL, Action.DISABLE_TOOL, state.tools, state.tool_cap)
-        self._actors = _Level(_ACTORS, Scope.ACTOR, Action.READ_ONLY, state.actors, state.actor_cap)
+        self._tools = _Level(_TOOLS, Scope.ACTOR_TOOL, Action.DISABLE_TOOL, state.tools, state.tool_cap, book.tools)
+        self._actors = _Level(_ACTORS, Scope.ACTOR, Action.READ_ONLY, state.actors, state.actor_cap, book.actors)
 
     @property
     def traces_evicted(self) -> int:
@@ -195,6 +198,8 @@ class Decisions:
     def _usable(self, level: _Level, piece: Piece, rows: NDArray[np.int64], counted: Bools) -> Index:
         """The calls that enter a statistic: its breaker is closed, and was when they began."""
         closed = (level.table["frozen"][rows] == 0) & (piece.start > level.table["closed_at"][rows])
+        if level.rule.partial:
+            closed &= level.table["rule"][rows] >= 0
         return places(counted & closed)
 
     def _cap(self, level: _Level, piece: Piece, rows: NDArray[np.int64], at: Index) -> _Failures:

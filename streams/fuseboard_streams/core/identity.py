@@ -19,6 +19,7 @@ from fuseboard_streams.core.prepare import ToolCalls, extend_with_tool, hash_act
 from fuseboard_streams.core.runs import places
 
 if TYPE_CHECKING:
+    from fuseboard_streams.core.rulebook import FailureLevel, Rulebook
     from fuseboard_streams.core.settings import CoreSettings, HashSeeds
     from fuseboard_streams.core.tables import Table
 
@@ -41,7 +42,14 @@ class Identities:
     """The keys of one shard: actors, tools by name, and the rows of the tables that belong to them."""
 
     def __init__(
-        self, number: int, partitions: int, settings: CoreSettings, seeds: HashSeeds, actors: Table, tools: Table
+        self,
+        number: int,
+        partitions: int,
+        settings: CoreSettings,
+        seeds: HashSeeds,
+        actors: Table,
+        tools: Table,
+        book: Rulebook,
     ) -> None:
         self._number = number
         self._partitions = partitions
@@ -49,6 +57,7 @@ class Identities:
         self._seeds = seeds
         self._actors = actors
         self._tools = tools
+        self._book = book
         self.tool_names: list[str] = []
         self._tool_ids: dict[str, int] = {}
 
@@ -172,8 +181,8 @@ class Identities:
         self._actors.touch("key", rows)
         self._actors["tenant"][rows] = np.array([tenants[i] for i in first], dtype=object)
         self._actors["actor"][rows] = np.array([actors[i] for i in first], dtype=object)
-        if self._settings.priors:
-            self._set_priors(self._actors, rows, [(tenants[i] or "", "") for i in first])
+        names = [(tenants[i] or "", actors[i] or "", "") for i in first]
+        self._set_rules(self._actors, self._book.actors, rows, names)
         for row, members in zip(rows.tolist(), groups, strict=True):
             for i in members:
                 owner[i] = row
@@ -188,9 +197,8 @@ class Identities:
         self._tools.touch("key", rows)
         self._tools["actor"][rows] = owner
         self._tools["tool"][rows] = numbers
-        if self._settings.priors:
-            tenants = self._actors["tenant"][owner].tolist()
-            self._set_priors(self._tools, rows, list(zip(tenants, names, strict=True)))
+        tenants, actors = self._actors["tenant"][owner].tolist(), self._actors["actor"][owner].tolist()
+        self._set_rules(self._tools, self._book.tools, rows, list(zip(tenants, actors, names, strict=True)))
         self._actors.touch("refs", owner)
         np.add.at(self._actors["refs"], owner, 1)
         made[fitting] = rows
@@ -208,13 +216,18 @@ class Identities:
                 numbers.append(self.tool_id(name))
         return fitting, numbers
 
-    def _set_priors(self, table: Table, rows: NDArray[np.int32], names: list[tuple[str, str]]) -> None:
-        priors = [self._settings.prior_for(tenant, tool) for tenant, tool in names]
-        table["prior"][rows] = priors
-        special = np.flatnonzero(priors)
+    def _set_rules(
+        self, table: Table, level: FailureLevel, rows: NDArray[np.int32], names: list[tuple[str, str, str]]
+    ) -> None:
+        """Note which variant of the rule about failures each row has, and begin with its null."""
+        if level.general:
+            return
+        numbers = [level.number(*each) for each in names]
+        table["rule"][rows] = numbers
+        special = np.flatnonzero(numbers)
         table.touch("stat", rows[special])
         for i in special.tolist():
-            table["p0"][rows[i]] = initial_null(self._settings.params_for(priors[i]))
+            table["p0"][rows[i]] = initial_null(level.params(numbers[i]))
 
 
 def _refused(tenant: str, actor: str, tool: str) -> tuple[DeadLetterReason, str] | None:

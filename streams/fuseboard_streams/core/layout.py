@@ -9,6 +9,8 @@ from fuseboard_streams.core.statistics import ring_columns
 from fuseboard_streams.core.tables import Column, Family, Table
 
 if TYPE_CHECKING:
+    from fuseboard_detectors.failure import FailureParams
+    from fuseboard_streams.core.rulebook import FailureLevel
     from fuseboard_streams.core.settings import CoreSettings
 
 EPOCH_S = 946_684_800
@@ -20,8 +22,8 @@ def _hot() -> Family:
     return Family("hot", (Column("successes", "i4"), Column("last_seen", "i4")))
 
 
-def _statistic(settings: CoreSettings, *, ring: bool) -> Family:
-    odds = len(settings.failure.odds)
+def _statistic(params: FailureParams, *, ring: bool) -> Family:
+    odds = len(params.odds)
     counts = tuple(
         Column(name, "i4")
         for name in (
@@ -34,7 +36,7 @@ def _statistic(settings: CoreSettings, *, ring: bool) -> Family:
         "stat",
         (
             Column("r", "f8", width=odds),
-            Column("p0", "f8", default=initial_null(settings.failure)),
+            Column("p0", "f8", default=initial_null(params)),
             *counts,
             Column("learned_calls", "i8"),
             Column("learned_failures", "i8"),
@@ -51,20 +53,20 @@ def _hash() -> Family:
     return Family("hash", (Column("lo", "u8"), Column("hi", "u8")), volatile=True)
 
 
-def actors_table(settings: CoreSettings) -> Table:
+def actors_table(settings: CoreSettings, level: FailureLevel) -> Table:
     """One row per actor; ``refs`` counts the tool and client rows that point at it."""
-    key = Family("key", (Column("tenant", str), Column("actor", str), Column("prior", "i2")))
+    key = Family("key", (Column("tenant", str), Column("actor", str), Column("rule", "i2")))
     refs = Family("refs", (Column("refs", "i4"),))
     # Rows of other tables that only some actors have.
     slots = Family("slots", (Column("spend", "i4", default=-1), Column("violated", "u1")))
-    families = (_hash(), key, refs, _hot(), _statistic(settings, ring=True), slots)
+    families = (_hash(), key, refs, _hot(), _statistic(level.params(0), ring=True), slots)
     return Table("actors", families, limit=settings.max_actors, key=("lo", "hi"))
 
 
-def tools_table(settings: CoreSettings) -> Table:
+def tools_table(settings: CoreSettings, level: FailureLevel) -> Table:
     """One row per actor and tool: the actor's row and the tool's number."""
-    key = Family("key", (Column("actor", "i4"), Column("tool", "i4"), Column("prior", "i2")))
-    families = (_hash(), key, _hot(), _statistic(settings, ring=False))
+    key = Family("key", (Column("actor", "i4"), Column("tool", "i4"), Column("rule", "i2")))
+    families = (_hash(), key, _hot(), _statistic(level.params(0), ring=False))
     return Table("tools", families, limit=settings.max_tools, key=("lo", "hi"))
 
 
@@ -75,9 +77,9 @@ def clients_table(settings: CoreSettings) -> Table:
     return Table("clients", (key, hot), limit=settings.max_clients, key=("client", "actor"))
 
 
-def rings_table(settings: CoreSettings) -> Table:
+def rings_table(settings: CoreSettings, level: FailureLevel) -> Table:
     """The last counted failures of actors that have some."""
-    columns = tuple(Column(name, dtype, width=width) for name, dtype, width in ring_columns(len(settings.failure.odds)))
+    columns = tuple(Column(name, dtype, width=width) for name, dtype, width in ring_columns(len(level.params(0).odds)))
     return Table("rings", (Family("ring", columns),), limit=settings.max_actors)
 
 

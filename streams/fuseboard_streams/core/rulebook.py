@@ -102,6 +102,8 @@ class FailureLevel:
         self._params: dict[int, FailureParams] = {}
         self.general = view is not None and view.plain and not settings.priors
         """Whether every key has number 0."""
+        self.partial = view is None or not view.rule.match.everything
+        """Whether there are keys without the rule."""
 
     def number(self, tenant: str, actor: str, tool: str) -> int:
         """The number of a key's settings."""
@@ -134,8 +136,8 @@ class FailureLevel:
 class Rulebook:
     """All rules in force, by what they ask."""
 
-    def __init__(self, settings: CoreSettings) -> None:
-        self.rules = settings.rules if settings.rules is not None else built_in(settings)
+    def __init__(self, settings: CoreSettings, rules: RuleSet | None = None) -> None:
+        self.rules = rules if rules is not None else built_in(settings)
         self.version = self.rules.version
         self._views = tuple(RuleView(rule, order) for order, rule in enumerate(self.rules.rules))
         self.tools = FailureLevel(self._failure(Scope.ACTOR_TOOL), settings)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from fuseboard_detectors.failure import FailureParams
 from fuseboard_streams.core.breaker_params import BreakerParams
-from fuseboard_streams.core.ruleset import RuleSet  # noqa: TC001 - the settings' annotations are evaluated
 
 SECOND = 1_000_000
 """Microseconds in a second; every time in the core is in microseconds."""
@@ -53,8 +52,6 @@ class CoreSettings:
     """Traces followed at a time for rules about sessions."""
     max_traces: int = 1_000_000
     """Traces with counted failures remembered at a time, for each of the two statistics."""
-    rules: RuleSet | None = None
-    """The rules in force; None: failing tools and failing actors, with ``failure`` and ``breaker``."""
     rule: str = "tool-failing"
     rules_version: str = "builtin-1"
     runbook: str = "docs/runbooks/tool-failing.md"
@@ -66,13 +63,6 @@ class CoreSettings:
             if fnmatchcase(tenant, prior.tenant) and fnmatchcase(tool, prior.tool):
                 return i
         return 0
-
-    def params_for(self, prior: int) -> FailureParams:
-        """The failure detector's settings under a prior's number."""
-        if prior == 0:
-            return self.failure
-        chosen = self.priors[prior - 1]
-        return replace(self.failure, prior_alpha=chosen.alpha, prior_beta=chosen.beta)
 
     @property
     def piece_us(self) -> int:

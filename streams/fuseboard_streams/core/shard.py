@@ -18,12 +18,14 @@ from fuseboard_streams.core.identity import Identities, Rejected
 from fuseboard_streams.core.index import first_occurrences
 from fuseboard_streams.core.piece import Piece
 from fuseboard_streams.core.prepare import NO_SEQ, ToolCalls
+from fuseboard_streams.core.rulebook import Rulebook
 from fuseboard_streams.core.runs import places
 from fuseboard_streams.core.state import ShardState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fuseboard_streams.core.ruleset import RuleSet
     from fuseboard_streams.core.settings import CoreSettings, HashSeeds
     from fuseboard_streams.core.store import Delta
     from fuseboard_streams.core.tables import Table
@@ -39,15 +41,18 @@ class Shard:
     not depend on how it is cut into batches.
     """
 
-    def __init__(self, number: int, partitions: int, settings: CoreSettings, seeds: HashSeeds) -> None:
+    def __init__(
+        self, number: int, partitions: int, settings: CoreSettings, seeds: HashSeeds, rules: RuleSet | None = None
+    ) -> None:
         self.number = number
         self._settings = settings
-        self._state = ShardState(settings)
+        self._book = Rulebook(settings, rules)
+        self._state = ShardState(settings, self._book)
         state = self._state
-        self._identities = Identities(number, partitions, settings, seeds, state.actors, state.tools)
+        self._identities = Identities(number, partitions, settings, seeds, state.actors, state.tools, self._book)
         self._breakers = Breakers(settings.breaker)
         self.counters = ShardCounters()
-        self._decisions = Decisions(settings, state, self._identities, self._breakers, self.counters)
+        self._decisions = Decisions(settings, state, self._identities, self._breakers, self.counters, self._book)
         self._rejected: list[Rejected] = []
         self._saved = (0, 0, replace(self.counters))
         self.stream_time = 0
@@ -112,7 +117,7 @@ class Shard:
         tools, actors = self._state.tools, self._state.actors
         rows = places(tools.live)
         state = self._state.tool_statistic.load(rows)
-        means = mean_r(fold_successes(state.r, state.p0, state.successes, self._settings.failure.odds))
+        means = mean_r(fold_successes(state.r, state.p0, state.successes, self._book.tools.params(0).odds))
         names = self._identities.tool_names
         return [
             ToolEvidence(actors["tenant"][owner], actors["actor"][owner], names[tool], p0, mean)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fuseboard_streams.core.breakers import Breakers
     from fuseboard_streams.core.identity import Identities
     from fuseboard_streams.core.piece import Piece
+    from fuseboard_streams.core.rulebook import Rulebook
     from fuseboard_streams.core.tables import Table
 
 Rows: TypeAlias = NDArray[np.int64]
@@ -41,12 +42,12 @@ _TOOL, _BREAKER, _ACK = "tool", "breaker", "ack"
 class ShardState:
     """The tables of a shard and what belongs to their rows."""
 
-    def __init__(self, settings: CoreSettings) -> None:
+    def __init__(self, settings: CoreSettings, book: Rulebook) -> None:
         self._settings = settings
-        self.actors = actors_table(settings)
-        self.tools = tools_table(settings)
+        self.actors = actors_table(settings, book.actors)
+        self.tools = tools_table(settings, book.tools)
         self.clients = clients_table(settings)
-        self.rings = rings_table(settings)
+        self.rings = rings_table(settings, book.actors)
         self.spends = spends_table(settings)
         self.violators = violators_table(settings)
         self.sessions = sessions_table(settings)
@@ -58,11 +59,11 @@ class ShardState:
             tool_traces, actor_traces,
         )  # fmt: skip
         self._store = Store(self.tables_in_order)
-        params = settings.failure
-        self.tool_cap = TraceCap(tool_traces, params.cap, params.cap_window_us, settings.max_traces)
-        self.actor_cap = TraceCap(actor_traces, params.cap, params.cap_window_us, settings.max_traces)
-        self.tool_statistic = Statistic(self.tools, settings)
-        self.actor_statistic = Statistic(self.actors, settings, self.rings)
+        tool, actor = book.tools.params(0), book.actors.params(0)
+        self.tool_cap = TraceCap(tool_traces, tool.cap, tool.cap_window_us, settings.max_traces)
+        self.actor_cap = TraceCap(actor_traces, actor.cap, actor.cap_window_us, settings.max_traces)
+        self.tool_statistic = Statistic(self.tools, book.tools)
+        self.actor_statistic = Statistic(self.actors, book.actors, self.rings)
         self._now_s = 0
         self._store.expire("tools", self._expired_tools)
         self._store.expire("clients", self._expired_clients)
@@ -185,9 +186,9 @@ class ShardState:
             "closed_at",
         ):  # fmt: skip
             table[name][rows] = 0
-        for prior in np.unique(table["prior"][rows]).tolist():
-            some = rows[table["prior"][rows] == prior]
-            table["p0"][some] = initial_null(self._settings.params_for(prior))
+        for number in np.unique(table["rule"][rows]).tolist():
+            some = rows[table["rule"][rows] == number]
+            table["p0"][some] = initial_null(statistic.level.params(number))
 
     def _expired(self, table: Table, rows: NDArray[np.int32], limit_us: int) -> NDArray[np.bool_]:
         idle: NDArray[np.int64] = self._now_s - table["last_seen"][rows].astype(np.int64)

@@ -18,7 +18,7 @@ from fuseboard_detectors.failure import Bools, FailureState, FailureStep, count_
 from fuseboard_streams.core.runs import places, run_starts
 
 if TYPE_CHECKING:
-    from fuseboard_streams.core.settings import CoreSettings
+    from fuseboard_streams.core.rulebook import FailureLevel
     from fuseboard_streams.core.tables import Table
 
 I64: TypeAlias = NDArray[np.int64]
@@ -104,10 +104,10 @@ def sort_entries(entries: Entries) -> Sorted:
 class Statistic:
     """The failure statistics of a table's rows: the table has the columns of `FailureState`."""
 
-    def __init__(self, table: Table, settings: CoreSettings, rings: Table | None = None) -> None:
+    def __init__(self, table: Table, level: FailureLevel, rings: Table | None = None) -> None:
         self.table = table
         self.rings = rings
-        self._settings = settings
+        self.level = level
 
     def run(self, entries: Entries, want_included: bool) -> tuple[list[Finding], Bools | None]:
         """Fold a piece.
@@ -174,24 +174,24 @@ class Statistic:
     def _count(self, rows: I64, at: I64, tool: I32) -> tuple[FailureState, FailureStep]:
         state = self.load(rows)
         gap, old_p0 = state.successes, state.p0
-        priors = self.table["prior"][rows]
-        if (priors == priors[0]).all():
-            step = count_failure(state, at, self._settings.params_for(int(priors[0])))
+        numbers = self.table["rule"][rows]
+        if (numbers == numbers[0]).all():
+            step = count_failure(state, at, self.level.params(int(numbers[0])))
         else:
-            step = self._count_by_prior(state, at, priors)
+            step = self._count_by_rule(state, at, numbers)
         self.save(rows, state)
         if self.rings is not None:
             self._remember(rows, state, gap, old_p0, tool)
             self._spare(rows, state, step)
         return state, step
 
-    def _count_by_prior(self, state: FailureState, at: I64, priors: NDArray[np.int16]) -> FailureStep:
+    def _count_by_rule(self, state: FailureState, at: I64, numbers: NDArray[np.int16]) -> FailureStep:
         mean = np.empty(len(at))
         warned, tripped = np.empty(len(at), np.bool_), np.empty(len(at), np.bool_)
-        for prior in np.unique(priors).tolist():
-            some = places(priors == prior)
+        for number in np.unique(numbers).tolist():
+            some = places(numbers == number)
             part = FailureState(*(getattr(state, name)[some] for name in _STATE))
-            step = count_failure(part, at[some], self._settings.params_for(prior))
+            step = count_failure(part, at[some], self.level.params(number))
             for name in _STATE:
                 getattr(state, name)[some] = getattr(part, name)
             mean[some], warned[some], tripped[some] = step.mean, step.warned, step.tripped
@@ -228,12 +228,12 @@ class Statistic:
         rings.touch("ring", slots)
         ring = self._load_ring(slots)
         learned = np.where(state.suspect_left == 0, given_calls(state) - 1, -1)
-        remember(ring, tool.astype(np.int64), gap, state.p0, learned, self._settings.failure)
+        remember(ring, tool.astype(np.int64), gap, state.p0, learned, self.level.params(0))
         self._save_ring(slots, ring)
 
     def _spare(self, rows: I64, state: FailureState, step: FailureStep) -> None:
         """Do not trip an actor for what one of its tools explains: that is the tool's own statistic's to find."""
-        params = self._settings.failure
+        params = self.level.params(0)
         # Of a longer run the first failures could no longer be taken out, whoever is to blame for them.
         long = (step.mean >= params.warn) & (state.run_failures >= RING)
         asked = places(step.tripped | long)
@@ -255,7 +255,7 @@ class Statistic:
             self._rings().touch("ring", slots)
             ring = self._load_ring(slots)
             part = FailureState(*(getattr(state, name)[having] for name in _STATE))
-            take_out(ring, part, tool[having].astype(np.int64), self._settings.failure)
+            take_out(ring, part, tool[having].astype(np.int64), self.level.params(0))
             for name in _STATE:
                 getattr(state, name)[having] = getattr(part, name)
             self._save_ring(slots, ring)

@@ -6,6 +6,7 @@ import numpy as np
 
 from fuseboard_schemas.records import Action, Scope
 from fuseboard_streams.core.layout import actors_table
+from fuseboard_streams.core.rulebook import Rulebook
 from fuseboard_streams.core.ruleset import Match, Response, Rule, RuleSet, Rung, Test, Variant
 from fuseboard_streams.core.settings import CoreSettings
 from fuseboard_streams.core.tables import Table
@@ -18,9 +19,9 @@ def rule(name: str, metric: str, scope: Scope, test: Test, *changed: tuple[Match
     return Rule(name, metric, scope, Match(), Variant(test, response), variants)
 
 
-def settings_with(*rules: Rule) -> CoreSettings:
-    """Settings with nothing but these rules."""
-    return CoreSettings(rules=RuleSet("test", rules))
+def book_of(*rules: Rule) -> Rulebook:
+    """Nothing but these rules."""
+    return Rulebook(CoreSettings(), RuleSet("test", rules))
 
 
 def opened(table: Table) -> Table:
@@ -29,9 +30,9 @@ def opened(table: Table) -> Table:
     return table
 
 
-def actors(settings: CoreSettings, count: int) -> Table:
+def actors(book: Rulebook, count: int) -> Table:
     """``agent-0`` and so on, in the rows 0 and so on."""
-    table = opened(actors_table(settings))
+    table = opened(actors_table(CoreSettings(), book.actors))
     keys = np.arange(1, count + 1, dtype=np.uint64)
     rows = table.add(keys, keys)
     table.touch("key", rows)

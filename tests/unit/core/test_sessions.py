@@ -10,11 +10,10 @@ import pytest
 
 from fuseboard_schemas.records import Scope
 from fuseboard_streams.core.layout import EPOCH_S
-from fuseboard_streams.core.rulebook import Rulebook
 from fuseboard_streams.core.ruleset import Match, RunsTest
 from fuseboard_streams.core.sessions import HELD_US, SessionCalls, Sessions, sessions_table
-from fuseboard_streams.core.settings import SECOND
-from tests.unit.core.rules_support import actors, opened, rule, settings_with
+from fuseboard_streams.core.settings import SECOND, CoreSettings
+from tests.unit.core.rules_support import actors, book_of, opened, rule
 
 T0_S = 1_767_225_600
 TOOLS = ("search", "book", "poll_status")
@@ -28,8 +27,8 @@ Call = tuple[int, int, int, int, bool, int]
 
 
 def subject() -> Sessions:
-    settings = settings_with(*RULES)
-    return Sessions(opened(sessions_table(settings)), actors(settings, 3), Rulebook(settings), settings)
+    settings, book = CoreSettings(), book_of(*RULES)
+    return Sessions(opened(sessions_table(settings)), actors(book, 3), book, settings)
 
 
 def calls(seed: int, n: int = 1_500) -> list[Call]:

@@ -11,11 +11,10 @@ import pytest
 
 from fuseboard_detectors.burn import BurnPair
 from fuseboard_schemas.records import Scope
-from fuseboard_streams.core.rulebook import Rulebook
 from fuseboard_streams.core.ruleset import BurnTest, CapTest, Match, Rule, Test
-from fuseboard_streams.core.settings import SECOND
+from fuseboard_streams.core.settings import SECOND, CoreSettings
 from fuseboard_streams.core.spending import DAY_US, Costs, Spending, next_day, spends_table, usd
-from tests.unit.core.rules_support import actors, opened, settings_with
+from tests.unit.core.rules_support import actors, book_of, opened
 from tests.unit.core.rules_support import rule as any_rule
 
 PAIRS = (BurnPair((1, 20), 300 * SECOND, 30 * SECOND), BurnPair((1, 10), 1_800 * SECOND, 180 * SECOND))
@@ -40,8 +39,8 @@ Found = tuple[str, int, int]
 
 
 def spending(rules: tuple[Rule, ...] = RULES) -> Spending:
-    settings = settings_with(*rules)
-    return Spending(opened(spends_table(settings)), actors(settings, 4), Rulebook(settings))
+    book = book_of(*rules)
+    return Spending(opened(spends_table(CoreSettings())), actors(book, 4), book)
 
 
 def events(seed: int, n: int = 1_500) -> list[Event]:
@@ -147,7 +146,7 @@ def test_a_window_that_has_emptied_burns_no_more() -> None:
     subject = spending((rule("burn", BurnTest(BUDGET, PAIRS)),))
     made = [(0, 300_000, T0 + i * SECOND, T0 + i * SECOND) for i in range(3)]
     assert [f.view.rule.rule for f in subject.fold(costs(made))] == ["burn", "burn"]
-    view = Rulebook(settings_with(RULES[0])).asking(BurnTest)[0]
+    view = book_of(RULES[0]).asking(BurnTest)[0]
     assert subject.still_burning(view, 0, T0 + 20 * SECOND)
     assert not subject.still_burning(view, 0, T0 + 1_900 * SECOND)
     assert not subject.still_burning(view, 3, T0 + 20 * SECOND)

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from fuseboard_schemas.records import Scope, Severity
-from fuseboard_streams.core.rulebook import Rulebook
 from fuseboard_streams.core.ruleset import DistinctTest, Match
-from fuseboard_streams.core.settings import SECOND
+from fuseboard_streams.core.settings import SECOND, CoreSettings
 from fuseboard_streams.core.violations import SEVERITIES, Hits, Violations, mask_of, violators_table
-from tests.unit.core.rules_support import actors, opened, rule, settings_with
+from tests.unit.core.rules_support import actors, book_of, opened, rule
 
 HOUR = 3_600 * SECOND
 LOW, HIGH, CRITICAL = (SEVERITIES.index(each) for each in (Severity.TICKET, Severity.PAGE, Severity.CRITICAL))
@@ -53,10 +52,8 @@ def events(seed: int, n: int = 1_200) -> list[Event]:
 
 
 def subject() -> Violations:
-    settings = settings_with(*RULES)
-    return Violations(
-        opened(violators_table(settings)), actors(settings, 3), Rulebook(settings), lambda rows, change: None
-    )
+    book = book_of(*RULES)
+    return Violations(opened(violators_table(CoreSettings())), actors(book, 3), book, lambda rows, change: None)
 
 
 def fold(violations: Violations, part: list[Event]) -> list[tuple[str, int, int]]:
