@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fuseboard_detectors.failure import initial_null
 from fuseboard_schemas.keys import actor_key, partition_for
 from fuseboard_schemas.records import DeadLetterReason
 from fuseboard_schemas.rules import check_identity
@@ -219,15 +218,9 @@ class Identities:
     def _set_rules(
         self, table: Table, level: FailureLevel, rows: NDArray[np.int32], names: list[tuple[str, str, str]]
     ) -> None:
-        """Note which variant of the rule about failures each row has, and begin with its null."""
-        if level.general:
-            return
-        numbers = [level.number(*each) for each in names]
-        table["rule"][rows] = numbers
-        special = np.flatnonzero(numbers)
-        table.touch("stat", rows[special])
-        for i in special.tolist():
-            table["p0"][rows[i]] = initial_null(level.params(numbers[i]))
+        """Note which variant of the rule about failures each row has."""
+        if not level.general:
+            table["rule"][rows] = [level.number(*each) for each in names]
 
 
 def _refused(tenant: str, actor: str, tool: str) -> tuple[DeadLetterReason, str] | None:

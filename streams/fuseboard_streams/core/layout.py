@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fuseboard_detectors.failure import initial_null
 from fuseboard_streams.core.statistics import ring_columns
 from fuseboard_streams.core.tables import Column, Family, Table
 
@@ -36,7 +35,8 @@ def _statistic(params: FailureParams, *, ring: bool) -> Family:
         "stat",
         (
             Column("r", "f8", width=odds),
-            Column("p0", "f8", default=initial_null(params)),
+            # 0 stands for the null that the rule in force begins with.
+            Column("p0", "f8"),
             *counts,
             Column("learned_calls", "i8"),
             Column("learned_failures", "i8"),

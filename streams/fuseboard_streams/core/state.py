@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseboard_detectors.failure import initial_null
 from fuseboard_streams.core.breaker import decode, encode
 from fuseboard_streams.core.layout import (
     EPOCH_S,
@@ -186,9 +185,7 @@ class ShardState:
             "closed_at",
         ):  # fmt: skip
             table[name][rows] = 0
-        for number in np.unique(table["rule"][rows]).tolist():
-            some = rows[table["rule"][rows] == number]
-            table["p0"][some] = initial_null(statistic.level.params(number))
+        table["p0"][rows] = 0.0
 
     def _expired(self, table: Table, rows: NDArray[np.int32], limit_us: int) -> NDArray[np.bool_]:
         idle: NDArray[np.int64] = self._now_s - table["last_seen"][rows].astype(np.int64)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_detectors.attribution import RING, FailureRing, given_calls, least_without_a_tool, remember, take_out
-from fuseboard_detectors.failure import Bools, FailureState, FailureStep, count_failure, restart
+from fuseboard_detectors.failure import Bools, FailureState, FailureStep, count_failure, initial_null, restart
 from fuseboard_streams.core.runs import places, run_starts
 
 if TYPE_CHECKING:
@@ -198,8 +198,16 @@ class Statistic:
         return FailureStep(mean, warned, tripped)
 
     def load(self, rows: I64 | I32) -> FailureState:
-        """The statistics of some rows."""
-        return FailureState(**{name: _widened(self.table[name][rows]) for name in _STATE})
+        """The statistics of some rows; one that has had no failure yet has the null of its rule."""
+        state = FailureState(**{name: _widened(self.table[name][rows]) for name in _STATE})
+        unset = places(state.p0 == 0.0)
+        if len(unset):
+            if self.level.general:
+                state.p0[unset] = initial_null(self.level.params(0))
+            else:
+                numbers = self.table["rule"][rows[unset]].tolist()
+                state.p0[unset] = [initial_null(self.level.params(number)) for number in numbers]
+        return state
 
     def save(self, rows: I64 | I32, state: FailureState) -> None:
         """Write the statistics of some rows; they have been touched."""
