@@ -1,0 +1,235 @@
+"""Which rules the worker's shards are to run: of a file that is watched, else the newest in the topic, else packaged."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
+
+from fuseboard_schemas.codec import DecodeError, Decoder
+from fuseboard_schemas.errors import ConfigurationError
+from fuseboard_schemas.keys import tenant_key
+from fuseboard_streams.rules.compile import PACKAGED, compile_rules, version_of
+from fuseboard_streams.rules.document import RulesError
+from fuseboard_streams.worker.errors import WorkerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from confluent_kafka import Consumer, Message
+    from structlog.typing import FilteringBoundLogger
+
+    from fuseboard_detectors.failure import FailureParams
+    from fuseboard_schemas.records import Rules
+    from fuseboard_schemas.registry import Resolver
+    from fuseboard_streams.core.ruleset import RuleSet
+    from fuseboard_streams.worker.clients import Clients
+
+RULES_KEY: Final = tenant_key("default")
+"""The key of the one rules file of a deployment; its patterns say which tenants its rules are for."""
+_LOOK_S: Final = 1.0
+"""How often a file is looked at, and the topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class RulesText:
+    """A rules file that can be used."""
+
+    text: bytes
+    source: str
+    """Where it comes from, for people."""
+    rules: RuleSet
+
+
+def compiled(text: bytes, source: str, base: FailureParams) -> RulesText:
+    """The rules that a text says.
+
+    Args:
+        text: of a rules file.
+        source: where it comes from, for messages.
+        base: what the failure detector is told and no rules file names.
+
+    Raises:
+        RulesError: it is no usable rules file; every problem is named.
+    """
+    return RulesText(text, source, compile_rules(text, source, base).rules)
+
+
+def packaged(base: FailureParams) -> RulesText:
+    """The rules that hold where nobody gives others."""
+    return compiled(PACKAGED.read_bytes(), "the packaged rules", base)
+
+
+class RulesSource:
+    """Finds the rules that are to be in force; whatever cannot be used leaves those before in force, and is told.
+
+    Args:
+        clients: Makes the reader of the topic.
+        topic: Full name of ``rules``.
+        file: A rules file that is used instead of the topic; it is watched.
+        base: What the failure detector is told and no rules file names.
+        resolver: Finds the schemas that values were written with.
+        log: For what is taken over and what is refused.
+        refused: Called for each text that cannot be used.
+    """
+
+    def __init__(
+        self,
+        clients: Clients,
+        topic: str,
+        file: str | None,
+        base: FailureParams,
+        resolver: Resolver,
+        log: FilteringBoundLogger,
+        refused: Callable[[], None],
+    ) -> None:
+        self._topic = topic
+        self._file = file
+        self._base = base
+        self._clients = clients
+        self._decoder = Decoder(resolver)
+        self._log = log
+        self._refused = refused
+        self._consumer: Consumer | None = None
+        self._seen: tuple[int, int, int] | None = None
+        self._looked = float("-inf")
+        self.wanted = packaged(base)
+        """What every shard is to run."""
+
+    def start(self, timeout_s: float) -> None:
+        """Find the rules that are there now.
+
+        Raises:
+            ConfigurationError: The file cannot be used: a worker does not start with rules nobody asked for.
+            WorkerError: The topic could not be read to its end in time.
+        """
+        if self._file is not None:
+            self._seen = _stamp(self._file)
+            self.wanted = compiled(_read(self._file), self._file, self._base)
+            return
+        self._consumer = self._clients.reader(committed=True)
+        try:
+            partitions = self._consumer.list_topics(self._topic, timeout=timeout_s).topics[self._topic].partitions
+            self._consumer.assign([TopicPartition(self._topic, each, OFFSET_BEGINNING) for each in partitions])
+            self._read_to_end(self._consumer, set(partitions), timeout_s)
+        except KafkaException as error:
+            raise self._clients.explain(error, "while reading the rules") from error
+
+    def look(self, now: float) -> None:
+        """See whether there is something new.
+
+        Args:
+            now: The monotonic clock, in seconds.
+        """
+        if now - self._looked < _LOOK_S:
+            return
+        self._looked = now
+        if self._file is not None:
+            self._look_at_file(self._file)
+        elif self._consumer is not None:
+            for message in self._consumer.consume(100, 0):
+                if message.error() is None:
+                    self._take(message)
+
+    def close(self) -> None:
+        """Close the reader."""
+        if self._consumer is not None:
+            self._consumer.close()
+
+    # --- the topic
+
+    def _read_to_end(self, consumer: Consumer, left: set[int], timeout_s: float) -> None:
+        quiet = 0.0
+        while left:
+            message = consumer.poll(0.1)
+            if message is None:
+                quiet += 0.1
+                if quiet >= timeout_s:
+                    raise WorkerError(
+                        f"The topic {self._topic} could not be read to its end within {timeout_s:.0f} s of silence; is "
+                        "the broker well? Start the worker again, or give it a file with --rules."
+                    )
+                continue
+            quiet = 0.0
+            error = message.error()
+            if error is None:
+                self._take(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                number = message.partition()
+                assert number is not None
+                left.discard(number)
+            elif not error.retriable():
+                raise KafkaException(error)
+
+    def _take(self, message: Message) -> None:
+        value, key = message.value(), message.key()
+        where = f"{self._topic}/{message.partition()}@{message.offset()}"
+        if key != RULES_KEY.encode():
+            self._refuse(where, f"its key is {key!r}, expected {RULES_KEY!r}; apply rules with `fuseboard rules apply`.")
+            return
+        if value is None:
+            self._use(packaged(self._base))
+            return
+        try:
+            record: Rules = self._decoder.decode(value, "Rules")
+        except DecodeError as error:
+            self._refuse(where, error.detail)
+            return
+        text = record.text.encode()
+        if version_of(text) != record.version:
+            self._refuse(where, f"its text has the version {version_of(text)} and not {record.version}: tampered with?")
+            return
+        self._try(text, f"{where}, applied by {record.applied_by}")
+
+    # --- a file
+
+    def _look_at_file(self, file: str) -> None:
+        try:
+            stamp = _stamp(file)
+            if stamp == self._seen:
+                return
+            self._seen = stamp
+            text = _read(file)
+        except ConfigurationError as error:
+            if self._seen is not None:
+                self._refuse(file, str(error))
+            self._seen = None
+            return
+        self._try(text, file)
+
+    # --- either
+
+    def _try(self, text: bytes, source: str) -> None:
+        try:
+            found = compiled(text, source, self._base)
+        except RulesError as error:
+            self._refuse(source, str(error))
+            return
+        self._use(found)
+
+    def _use(self, found: RulesText) -> None:
+        if found.rules.version != self.wanted.rules.version:
+            self._log.info("rules_wanted", version=found.rules.version, source=found.source)
+        self.wanted = found
+
+    def _refuse(self, source: str, problem: str) -> None:
+        self._refused()
+        self._log.error("rules_refused", source=source, problem=problem, running=self.wanted.rules.version)
+
+
+def _stamp(file: str) -> tuple[int, int, int]:
+    try:
+        found = os.stat(file)
+    except OSError as error:
+        raise ConfigurationError(f"{file}: the rules file cannot be read ({error.strerror}); check --rules.") from None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _read(file: str) -> bytes:
+    try:
+        with open(file, "rb") as opened:
+            return opened.read()
+    except OSError as error:
+        raise ConfigurationError(f"{file}: the rules file cannot be read ({error.strerror}); check --rules.") from None
