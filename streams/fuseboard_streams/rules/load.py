@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
@@ -69,22 +69,46 @@ def _path(content: Plain, detail: ErrorDetails) -> Path:
 
 def _words(detail: ErrorDetails) -> str:
     """What is wrong, in our words."""
-    kind, context = detail["type"], _context(detail)
-    if kind == "missing":
-        return "it is missing; add it."
-    if kind == "value_error":
-        return f"{context.get('error')}."
-    if kind == "literal_error":
-        return f"expected {context.get('expected')}, found {detail['input']!r}."
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        expected = context.get("expected_tags")
-        return (
-            f"`kind` says which test it is; expected one of {expected}." if expected else "`kind` is missing; add it."
-        )
-    if kind == "string_pattern_mismatch":
-        return f"{detail['input']!r} has not the form of a name here ({context.get('pattern')})."
-    said = detail["msg"].removesuffix(".").replace("tuple", "list").replace("dictionary", "table")
-    return f"{said[:1].lower()}{said[1:]}." if kind == "unknown_field" else f"{said}, found {_shown(detail['input'])}."
+    kind, context, given = detail["type"], _context(detail), detail["input"]
+    match kind:
+        case "missing":
+            return "it is missing; add it."
+        case "value_error":
+            return f"{context.get('error')}."
+        case "literal_error":
+            return f"expected {context.get('expected')}, found {_shown(given)}."
+        case "union_tag_not_found":
+            return "`kind` is missing; it says which test this is."
+        case "union_tag_invalid":
+            return f"expected one of {context.get('expected_tags')} as `kind`, found {context.get('tag')!r}."
+        case "string_pattern_mismatch":
+            return f"expected lower-case letters, digits and hyphens, beginning with a letter, found {_shown(given)}."
+        case "unknown_field":
+            return detail["msg"]
+        case "no_table":
+            return f"{detail['msg']}, found {_shown(given)}."
+        case "too_short" | "string_too_short":
+            return "it is empty; expected at least one entry or character."
+    expected = _EXPECTED.get(kind)
+    if expected is None:
+        return f"{detail['msg']}, found {_shown(given)}."
+    return f"expected {expected.format(**context)}, found {_shown(given)}."
+
+
+_EXPECTED: Final = {
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "a number from {ge:g} on",
+    "less_than_equal": "a number up to {le:g}",
+    "too_long": "at most {max_length} entries",
+    "string_too_long": "at most {max_length} characters",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "dict_type": "a table",
+}
+"""What a value should have been, by the validator's name for the mistake."""
 
 
 def _shown(value: object) -> str:
