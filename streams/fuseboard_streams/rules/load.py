@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from fuseboard_streams.rules.document import Document, Path, Plain, Problem, RulesError, read
+from fuseboard_streams.rules.document import Document, Path, Plain, RulesError, read
 from fuseboard_streams.rules.model import RulesFile
 
 if TYPE_CHECKING:
@@ -27,26 +27,25 @@ def load(data: bytes, source: str) -> tuple[RulesFile, Document]:
     """
     document = read(data, source)
     try:
-        return RulesFile.model_validate(_frozen(document.content)), document
+        return RulesFile.model_validate(frozen(document.content)), document
     except ValidationError as error:
-        raise RulesError(_problems(document, error)) from None
+        found = (document.problem(path, text) for path, text in mistakes(document.content, error).items())
+        raise RulesError(sorted(found, key=lambda problem: problem.line or 0)) from None
 
 
-def _frozen(value: Plain) -> Any:  # noqa: ANN401 - the same with tuples for lists
+def frozen(value: Plain) -> Any:  # noqa: ANN401 - whatever the file holds
+    """The same with tuples for lists, as the model takes it."""
     if isinstance(value, list):
-        return tuple(map(_frozen, value))
+        return tuple(map(frozen, value))
     if isinstance(value, dict):
-        return {key: _frozen(item) for key, item in value.items()}
+        return {key: frozen(item) for key, item in value.items()}
     return value
 
 
-def _problems(document: Document, error: ValidationError) -> list[Problem]:
-    found: dict[Path, Problem] = {}
-    for detail in error.errors(include_url=False):
-        path = _path(document.content, detail)
-        # Of a value that may have several forms the last one tried is the longest: a list instead of a word.
-        found[path] = document.problem(path, _words(detail))
-    return sorted(found.values(), key=lambda problem: problem.line or 0)
+def mistakes(content: Plain, error: ValidationError) -> dict[Path, str]:
+    """What is wrong with a part of a rules file, by its place in that part."""
+    # Of a value that may have several forms the last one tried is the longest: a list instead of a word.
+    return {_path(content, detail): _words(detail) for detail in error.errors(include_url=False)}
 
 
 def _path(content: Plain, detail: ErrorDetails) -> Path:
