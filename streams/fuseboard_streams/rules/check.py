@@ -154,7 +154,11 @@ def _overridden(
             # What one override makes wrong need not be said again of several.
             if finding not in (known if len(members) == 1 else said):
                 said.add(finding)
-                yield Finding(_blamed(members, name, finding.path), finding.text, finding.warning)
+                text = finding.text
+                if len(members) > 1:
+                    lines = ", ".join(str(document.line_of(("overrides", each.index))) for each in members)
+                    text = f"{text.removesuffix('.')} (where the overrides on lines {lines} meet)."
+                yield Finding(_blamed(members, name, finding.path), text, finding.warning)
 
 
 def _fixed(fields: dict[str, Plain], raw: dict[str, Plain], section: Section) -> list[Path]:
