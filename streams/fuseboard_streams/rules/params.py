@@ -41,13 +41,13 @@ def exceed_params(test: Exceed, base: FailureParams) -> FailureParams:
         test: What the file says; it has been checked.
         base: How it learns, floor and quantile of the null, and the odds.
     """
-    above, weight = 1.0 - float(test.quantile), base.prior_alpha + base.prior_beta
+    weight = base.prior_alpha + base.prior_beta
     return replace(
         base,
         trip=DEFAULT_TRIP if test.trip is None else test.trip,
         warn=test.warn,
-        prior_alpha=weight * above,
-        prior_beta=weight * (1.0 - above),
+        prior_alpha=weight * float(1 - test.quantile),
+        prior_beta=weight * float(test.quantile),
         known_null=None,
         cap=1,
     )
