@@ -62,10 +62,13 @@ class Problem:
     """Keys and indexes from the top."""
     text: str
     """What is wrong, what was expected, and what to do."""
+    warning: bool = False
+    """Whether the file can be used all the same."""
 
     def __str__(self) -> str:
         where = self.source if self.line is None else f"{self.source}:{self.line}"
-        return f"{where}: {dotted(self.path)}: {self.text}" if self.path else f"{where}: {self.text}"
+        text = f"warning: {self.text}" if self.warning else self.text
+        return f"{where}: {dotted(self.path)}: {text}" if self.path else f"{where}: {text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +88,9 @@ class Document:
                 return self.lines[path[:length]]
         return None
 
-    def problem(self, path: Path, text: str) -> Problem:
+    def problem(self, path: Path, text: str, *, warning: bool = False) -> Problem:
         """Something wrong with a value."""
-        return Problem(self.source, self.line_of(path), path, text)
+        return Problem(self.source, self.line_of(path), path, text, warning)
 
 
 def dotted(path: Path) -> str:

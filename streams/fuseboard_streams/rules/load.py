@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from fuseboard_streams.rules.document import Document, Path, Plain, Problem, RulesError, read
+from fuseboard_streams.rules.document import Document, Path, Plain, RulesError, read
 from fuseboard_streams.rules.model import RulesFile
 
 if TYPE_CHECKING:
@@ -27,26 +27,25 @@ def load(data: bytes, source: str) -> tuple[RulesFile, Document]:
     """
     document = read(data, source)
     try:
-        return RulesFile.model_validate(_frozen(document.content)), document
+        return RulesFile.model_validate(frozen(document.content)), document
     except ValidationError as error:
-        raise RulesError(_problems(document, error)) from None
+        found = (document.problem(path, text) for path, text in mistakes(document.content, error).items())
+        raise RulesError(sorted(found, key=lambda problem: problem.line or 0)) from None
 
 
-def _frozen(value: Plain) -> Any:  # noqa: ANN401 - the same with tuples for lists
+def frozen(value: Plain) -> Any:  # noqa: ANN401 - whatever the file holds
+    """The same with tuples for lists, as the model takes it."""
     if isinstance(value, list):
-        return tuple(map(_frozen, value))
+        return tuple(map(frozen, value))
     if isinstance(value, dict):
-        return {key: _frozen(item) for key, item in value.items()}
+        return {key: frozen(item) for key, item in value.items()}
     return value
 
 
-def _problems(document: Document, error: ValidationError) -> list[Problem]:
-    found: dict[Path, Problem] = {}
-    for detail in error.errors(include_url=False):
-        path = _path(document.content, detail)
-        # Of a value that may have several forms the last one tried is the longest: a list instead of a word.
-        found[path] = document.problem(path, _words(detail))
-    return sorted(found.values(), key=lambda problem: problem.line or 0)
+def mistakes(content: Plain, error: ValidationError) -> dict[Path, str]:
+    """What is wrong with a part of a rules file, by its place in that part."""
+    # Of a value that may have several forms the last one tried is the longest: a list instead of a word.
+    return {_path(content, detail): _words(detail) for detail in error.errors(include_url=False)}
 
 
 def _path(content: Plain, detail: ErrorDetails) -> Path:
@@ -69,22 +68,46 @@ def _path(content: Plain, detail: ErrorDetails) -> Path:
 
 def _words(detail: ErrorDetails) -> str:
     """What is wrong, in our words."""
-    kind, context = detail["type"], _context(detail)
-    if kind == "missing":
-        return "it is missing; add it."
-    if kind == "value_error":
-        return f"{context.get('error')}."
-    if kind == "literal_error":
-        return f"expected {context.get('expected')}, found {detail['input']!r}."
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        expected = context.get("expected_tags")
-        return (
-            f"`kind` says which test it is; expected one of {expected}." if expected else "`kind` is missing; add it."
-        )
-    if kind == "string_pattern_mismatch":
-        return f"{detail['input']!r} has not the form of a name here ({context.get('pattern')})."
-    said = detail["msg"].removesuffix(".").replace("tuple", "list").replace("dictionary", "table")
-    return f"{said[:1].lower()}{said[1:]}." if kind == "unknown_field" else f"{said}, found {_shown(detail['input'])}."
+    kind, context, given = detail["type"], _context(detail), detail["input"]
+    match kind:
+        case "missing":
+            return "it is missing; add it."
+        case "value_error":
+            return f"{context.get('error')}."
+        case "literal_error":
+            return f"expected {context.get('expected')}, found {_shown(given)}."
+        case "union_tag_not_found":
+            return "`kind` is missing; it says which test this is."
+        case "union_tag_invalid":
+            return f"expected one of {context.get('expected_tags')} as `kind`, found {context.get('tag')!r}."
+        case "string_pattern_mismatch":
+            return f"expected lower-case letters, digits and hyphens, beginning with a letter, found {_shown(given)}."
+        case "unknown_field":
+            return detail["msg"]
+        case "no_table":
+            return f"{detail['msg']}, found {_shown(given)}."
+        case "too_short" | "string_too_short":
+            return "it is empty; expected at least one entry or character."
+    expected = _EXPECTED.get(kind)
+    if expected is None:
+        return f"{detail['msg']}, found {_shown(given)}."
+    return f"expected {expected.format(**context)}, found {_shown(given)}."
+
+
+_EXPECTED: Final = {
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "a number from {ge:g} on",
+    "less_than_equal": "a number up to {le:g}",
+    "too_long": "at most {max_length} entries",
+    "string_too_long": "at most {max_length} characters",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "dict_type": "a table",
+}
+"""What a value should have been, by the validator's name for the mistake."""
 
 
 def _shown(value: object) -> str:

@@ -15,11 +15,13 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     StringConstraints,
+    Tag,
     WithJsonSchema,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from fuseboard_streams.rules.catalogue import BREAKER_METRICS, OBJECTIVE_METRICS
 from fuseboard_streams.rules.quantities import BurnWindow, Target, burn_window, duration_us, micro_usd, share, target
 
 if TYPE_CHECKING:
@@ -31,6 +33,11 @@ _SHARE: Final = r"^[0-9]+(\.[0-9]+)?%$"
 
 def _text(pattern: str, *examples: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern, "examples": list(examples)})
+
+
+def _one_of(*names: str, pattern: str | None = None) -> WithJsonSchema:
+    forms: list[dict[str, Any]] = [{"enum": list(names)}]
+    return WithJsonSchema({"type": "string", "anyOf": forms + ([{"pattern": pattern}] if pattern else [])})
 
 
 Duration: TypeAlias = Annotated[int, PlainValidator(duration_us), _text(_DURATION, "30s", "5m", "1h30m", "7d")]
@@ -54,6 +61,7 @@ WindowText: TypeAlias = Annotated[
 ]
 Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 """Of a rule or an objective: lower-case letters, digits and hyphens."""
+BoundedText: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Pattern: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 """With * and ? for any characters and any one."""
 ModeName: TypeAlias = Literal["shadow", "warn", "enforce"]
@@ -85,7 +93,7 @@ class Part(BaseModel):
         for key in given:
             if key not in cls.model_fields:
                 close = difflib.get_close_matches(key, cls.model_fields, 1)
-                hint = f"did you mean {close[0]}?" if close else f"known are {_listed(cls.model_fields)}."
+                hint = f"did you mean {close[0]}?" if close else f"those there are: {_listed(cls.model_fields)}."
                 context = {"key": key, "hint": hint}
                 raise PydanticCustomError("unknown_field", "there is no such field here; {hint}", context)
         return given
@@ -258,7 +266,7 @@ class RecoveryRule(Part):
 class BreakerRule(Part):
     """What trips, on what, and what follows."""
 
-    metric: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]*\.[a-z][a-z_.]*$")]
+    metric: Annotated[BoundedText, _one_of(*BREAKER_METRICS, pattern=r"^signals\.[a-z0-9_.-]+$")]
     scope: Annotated[tuple[ScopeName, ...], BeforeValidator(_several), Field(min_length=1)]
     test: Test
     match: Match = Match()
@@ -271,12 +279,24 @@ class BreakerRule(Part):
     runbook: str | None = None
 
 
+def _form_of_goal(given: object) -> str:
+    return "quantiles" if isinstance(given, dict) else "one"
+
+
+Goal: TypeAlias = Annotated[
+    Annotated[TargetText, Tag("one")]
+    | Annotated[dict[Literal["p50", "p95"], TargetText], Field(min_length=1), Tag("quantiles")],
+    Discriminator(_form_of_goal),
+]
+"""One target, or one for each quantile named."""
+
+
 class Objective(Part):
     """How good something should be; it alerts, and never trips."""
 
-    metric: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]*\.[a-z][a-z_.]*$")]
+    metric: Annotated[BoundedText, _one_of(*OBJECTIVE_METRICS)]
     per: ScopeName
-    target: TargetText | dict[Literal["p50", "p95"], TargetText]
+    target: Goal
     window: Duration | None = None
     min: Annotated[int, Field(ge=1)] | None = None
     grace: Duration | None = None

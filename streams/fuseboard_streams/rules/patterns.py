@@ -11,6 +11,9 @@ def normal(pattern: str) -> str:
     return re.sub(r"[*?]{2,}", lambda run: "?" * run[0].count("?") + ("*" if "*" in run[0] else ""), pattern)
 
 
+_WILD = frozenset("*?")
+
+
 @lru_cache(maxsize=4096)
 def _compiled(pattern: str) -> re.Pattern[str]:
     parts = (".*" if char == "*" else "." if char == "?" else re.escape(char) for char in normal(pattern))
@@ -24,6 +27,8 @@ def fits(pattern: str, name: str) -> bool:
 
 def overlap(one: str, other: str) -> bool:
     """Whether any name fits both patterns."""
+    if not _WILD.intersection(one):
+        return fits(other, one)
     one, other = normal(one), normal(other)
     reached = {(0, 0)}
     waiting = [(0, 0)]
