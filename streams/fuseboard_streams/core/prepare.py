@@ -11,22 +11,27 @@ from numpy.typing import NDArray
 from fuseboard_streams.core.runs import run_starts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import polars as pl
 
     from fuseboard_streams.core.settings import HashSeeds
 
 U64: TypeAlias = NDArray[np.uint64]
 I64: TypeAlias = NDArray[np.int64]
+Columns: TypeAlias = dict[str, NDArray[np.generic]]
 
 COLUMNS = frozenset(
     {
         "event_id", "ts", "tenant", "actor", "client_id", "seq", "trace_id", "tool", "effect", "outcome", "duration_ms",
-        "probe", "gate_breaker", "gate_epoch",
+        "cost_usd_micros", "probe", "gate_breaker", "gate_epoch",
     }
 )  # fmt: skip
 """What is used of a tool call."""
 NO_SEQ = np.iinfo(np.int64).min
 """Stands for an event without a sequence number."""
+NO_COST, NEGATIVE_COST = -1, -2
+"""Stand for an event that tells no cost, and for one whose cost is below zero; costs are micro-dollars."""
 _FEW = 50
 _ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
 """Odd multipliers with well-spread bits (the golden ratio; primes of xxHash64)."""
@@ -43,6 +48,8 @@ class ToolCalls:
     """The end of the call as its client told it, microseconds."""
     duration: I64
     """Microseconds, 0 where unknown."""
+    cost: I64
+    """Micro-dollars, `NO_COST` where unknown."""
     client: I64
     seq: I64
     """`NO_SEQ` where there is none."""
@@ -66,10 +73,7 @@ class ToolCalls:
 
     def strings(self, column: str, rows: NDArray[np.intp] | NDArray[np.int64]) -> list[str | None]:
         """The values of a text column for some of the calls."""
-        values = self.frame.get_column(column)
-        where = self.source[rows]
-        # A gather goes through the query engine, which takes as long as some fifty values one by one.
-        return [values[at] for at in where.tolist()] if len(where) < _FEW else values.gather(where).to_list()
+        return texts(self.frame, column, self.source[rows])
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_] | slice) -> ToolCalls:
         """Some of the calls."""
@@ -77,7 +81,7 @@ class ToolCalls:
 
 
 _ARRAYS = (
-    "offset", "arrival", "ts", "duration", "client", "seq", "outcome", "effect", "probe",
+    "offset", "arrival", "ts", "duration", "cost", "client", "seq", "outcome", "effect", "probe",
     "tool_lo", "tool_hi", "actor_lo", "actor_hi", "source",
 )  # fmt: skip
 
@@ -127,14 +131,14 @@ def prepare(
         return {}
     actor_lo, actor_hi = hash_actors(frame.get_column("tenant"), frame.get_column("actor"), seeds)
     tool_lo, tool_hi = extend_with_tool(actor_lo, actor_hi, frame.get_column("tool"), seeds)
-    columns: dict[str, NDArray[np.generic]] = {
+    columns: Columns = {
         "offset": offset,
         "arrival": arrival,
-        "ts": _integers(frame, "ts", 0),
-        "duration": _integers(frame, "duration_ms", 0) * 1000,
-        "client": _integers(frame, "client_id", 0),
-        # A counter never falls below zero; such a number says nothing that could be remembered.
-        "seq": np.where((seq := _integers(frame, "seq", NO_SEQ)) < 0, NO_SEQ, seq),
+        "ts": integers(frame, "ts", 0),
+        "duration": integers(frame, "duration_ms", 0) * 1000,
+        "cost": costs(frame),
+        "client": integers(frame, "client_id", 0),
+        "seq": numbers(frame),
         "outcome": frame.get_column("outcome").to_numpy(),
         "effect": frame.get_column("effect").to_numpy(),
         "probe": _probes(frame),
@@ -144,6 +148,14 @@ def prepare(
         "actor_hi": actor_hi,
         "source": np.arange(len(frame), dtype=np.uint32),
     }
+    return {
+        number: ToolCalls(**part, frame=frame)  # type: ignore[arg-type]
+        for number, part in split(columns, partition)
+    }
+
+
+def split(columns: Columns, partition: NDArray[np.int32]) -> Iterator[tuple[int, Columns]]:
+    """Columns of equal length by partition, as ``(partition, its columns)``; the order within one stays."""
     # A stable sort of small integers is a radix sort.
     order = np.argsort(partition.astype(np.uint16), kind="stable")
     by_shard = partition[order]
@@ -151,13 +163,37 @@ def prepare(
         columns = {name: values[order] for name, values in columns.items()}
     starts = run_starts(by_shard)
     ends = np.append(starts[1:], len(by_shard))
-    return {
-        int(by_shard[a]): ToolCalls(**{name: values[a:b] for name, values in columns.items()}, frame=frame)  # type: ignore[arg-type]
-        for a, b in zip(starts.tolist(), ends.tolist(), strict=True)
-    }
+    for a, b in zip(starts.tolist(), ends.tolist(), strict=True):
+        yield int(by_shard[a]), {name: values[a:b] for name, values in columns.items()}
 
 
-def _integers(frame: pl.DataFrame, name: str, missing: int) -> I64:
+def texts(frame: pl.DataFrame, column: str, rows: NDArray[np.uint32]) -> list[str | None]:
+    """The values of a text column in some rows of a frame."""
+    values = frame.get_column(column)
+    # A gather goes through the query engine, which takes as long as some fifty values one by one.
+    return [values[at] for at in rows.tolist()] if len(rows) < _FEW else values.gather(rows).to_list()
+
+
+def numbers(frame: pl.DataFrame) -> I64:
+    """The sequence numbers, `NO_SEQ` where there is none."""
+    seq = integers(frame, "seq", NO_SEQ)
+    # A counter never falls below zero; such a number says nothing that could be remembered.
+    return np.where(seq < 0, NO_SEQ, seq)
+
+
+def costs(frame: pl.DataFrame) -> I64:
+    """The costs in micro-dollars, with `NO_COST` and `NEGATIVE_COST`."""
+    column = frame.get_column("cost_usd_micros")
+    if column.null_count() == len(column):
+        return np.full(len(column), NO_COST, dtype=np.int64)
+    cost = integers(frame, "cost_usd_micros", 0)
+    if cost.min() < 0:
+        cost = np.where(cost < 0, NEGATIVE_COST, cost)
+    return np.where(column.is_null().to_numpy(), NO_COST, cost) if column.null_count() else cost
+
+
+def integers(frame: pl.DataFrame, name: str, missing: int) -> I64:
+    """A column of integers, with something else for null."""
     column = frame.get_column(name)
     if column.null_count():
         column = column.fill_null(missing)
