@@ -51,8 +51,8 @@ class ShardWork:
     bad: list[BadRecord] = field(default_factory=list)
     next: dict[str, int] = field(default_factory=dict)
     """The position after it, for the inputs that it has records of."""
-    arrival_us: int = 0
-    """Arrival of its last record."""
+    arrivals: dict[str, int] = field(default_factory=dict)
+    """Arrival of the last record of each of those, microseconds."""
 
     def after(self, position: dict[str, int]) -> ShardWork:
         """The part of it that has not been processed yet: what a repeated fetch brings again is dropped."""
@@ -69,7 +69,7 @@ class ShardWork:
             raw=self.raw,
             bad=[bad for bad in self.bad if bad.offset >= position[bad.topic]],
             next={topic: offset for topic, offset in self.next.items() if offset > position[topic]},
-            arrival_us=self.arrival_us,
+            arrivals={topic: self.arrivals[topic] for topic, offset in self.next.items() if offset > position[topic]},
         )
 
     def goes_on(self) -> list[str]:
@@ -126,7 +126,7 @@ class Decoding:
             for partition, _begin, end in arrived.runs:
                 shard = work.setdefault(partition, ShardWork())
                 shard.next[arrived.topic] = int(arrived.offset[end - 1]) + 1
-                shard.arrival_us = max(shard.arrival_us, int(arrived.arrival[end - 1]))
+                shard.arrivals[arrived.topic] = int(arrived.arrival[end - 1])
                 shard.raw[arrived.topic] = arrived
             if arrived.topic in _SINGLE:
                 self._one_by_one(arrived, work)

@@ -230,7 +230,7 @@ class Processor:
     # --- heartbeats
 
     def _beats(self, owned: OwnedShard, now: float) -> bool:
-        known = owned.at_end() or owned.last_arrival_us is not None
+        known = owned.at_end() or bool(owned.arrivals)
         return known and now - owned.last_beat >= self._settings.heartbeat_s
 
     def _heartbeat(self, owned: OwnedShard, now: float) -> Heartbeat:
@@ -274,8 +274,7 @@ class Processor:
             if topic in part.work.next:
                 metrics.records.labels(topic).inc(part.after[topic] - before)
         owned.next = part.after
-        if part.work.next:
-            owned.last_arrival_us = part.work.arrival_us
+        owned.arrivals.update(part.work.arrivals)
         if part.advance_us and owned.clock_from is not None:
             owned.clock_from += part.advance_us / 1_000_000
         metrics.state_bytes.inc(len(delta.block))
