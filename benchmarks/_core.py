@@ -73,6 +73,7 @@ class Core:
                 "effect": np.zeros(n, dtype=np.uint8),
                 "outcome": np.where(failed, _FAILED, 0).astype(np.uint8),
                 "duration_ms": pl.Series([None], dtype=pl.Int64).new_from_index(0, n),
+                "cost_usd_micros": pl.Series([None], dtype=pl.Int64).new_from_index(0, n),
                 "probe": np.zeros(n, dtype=np.bool_),
                 "gate_breaker": nothing,
                 "gate_epoch": pl.Series([None], dtype=pl.Int64).new_from_index(0, n),

@@ -22,7 +22,8 @@ from fuseboard_schemas.topics import DAY_MS, TOPICS, Topic
 from fuseboard_streams.core.breaker_params import BreakerParams
 from fuseboard_streams.core.counters import ShardCounters
 from fuseboard_streams.core.settings import CoreSettings, Prior
-from fuseboard_streams.worker.loop import INPUTS, OUTPUTS
+from fuseboard_streams.worker.decoding import INPUTS
+from fuseboard_streams.worker.loop import OUTPUTS
 from fuseboard_streams.worker.metrics import STAGES, ShardFacts, WorkerMetrics
 from fuseboard_streams.worker.settings import WorkerSettings
 
@@ -187,9 +188,14 @@ def _retention(topic: Topic) -> str:
     return f"{topic.retention_ms // DAY_MS} d"
 
 
+_GUESTS = ("policy-decisions", "session-requests", "signals")
+"""Topics that are there for programs that are not ours."""
+
+
 def _writers(topic: Topic) -> str:
     writers = ["SDK"] if topic.attribute in TOPIC_OF.values() else []
     writers += ["worker"] if topic.name in OUTPUTS else []
+    writers += ["other programs"] if topic.name in _GUESTS else []
     return ", ".join(writers) or NOBODY
 
 
@@ -203,11 +209,11 @@ def _readers(topic: Topic) -> str:
 
 
 _CORE_WORDS = {
-    "events": "Tool calls read.",
-    "rejected": "Tool calls that could not be used; they are dead letters.",
-    "duplicates": "Tool calls that were dropped because they had been seen.",
-    "late": "Tool calls too far behind stream time to decide anything.",
-    "clamped": "Tool calls from the future, set back to their arrival.",
+    "events": "Events read: tool calls and all others that have a time. Signals of the workers themselves are none.",
+    "rejected": "Events that could not be used though they could be decoded; they are dead letters.",
+    "duplicates": "Events that were dropped because they had been seen.",
+    "late": "Events too far behind the newest of their topic to decide anything.",
+    "clamped": "Events from the future, set back to their arrival.",
     "probes": "Tool calls that were probes.",
     "warnings": "Statistics that reached the warn level.",
     "trips": "Statistics that reached the trip level.",

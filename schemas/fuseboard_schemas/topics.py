@@ -34,6 +34,8 @@ class Topic:
     """Kafka's ``retention.ms``; -1 is unlimited. Without effect on a topic that is only compacted."""
     is_input: bool = False
     """Whether a shard consists of it: the worker reads it and resumes at its offsets."""
+    is_output: bool = False
+    """Whether the worker writes it, in its transactions: their markers take up offsets between the records."""
     max_message_bytes: int = MEGABYTE
     """Kafka's ``max.message.bytes``."""
     extra: tuple[tuple[str, str], ...] = ()
@@ -62,26 +64,34 @@ _KEEP_ALL = (("retention.bytes", "-1"),)
 
 TOPICS: tuple[Topic, ...] = (
     Topic("tool-calls", "ToolCall", "tenant/actor", "delete", 7 * DAY_MS, is_input=True),
-    Topic("traces", "TraceStep", "tenant/actor", "delete", 7 * DAY_MS),
-    Topic("policy-decisions", "PolicyDecision", "tenant/actor", "delete", 7 * DAY_MS),
+    Topic("traces", "TraceStep", "tenant/actor", "delete", 7 * DAY_MS, is_input=True),
+    Topic("policy-decisions", "PolicyDecision", "tenant/actor", "delete", 7 * DAY_MS, is_input=True),
     Topic("tasks", "TaskOutcome", "tenant/actor", "delete", 30 * DAY_MS),
-    Topic("session-requests", "SessionRequest", "tenant/actor", "delete", 7 * DAY_MS),
+    Topic("session-requests", "SessionRequest", "tenant/actor", "delete", 7 * DAY_MS, is_input=True),
     Topic("eval-results", "EvalResult", "tenant/actor", "delete", 90 * DAY_MS),
-    Topic("signals", "Signal", "target key", "delete", 30 * DAY_MS),
+    Topic("signals", "Signal", "target key", "delete", 30 * DAY_MS, is_input=True, is_output=True),
     Topic("rules", "Rules", "tenant", "compact", UNLIMITED, extra=_COMPACT_SOON),
-    Topic("overrides", "Override", "target key", "delete", 90 * DAY_MS),
+    Topic("overrides", "Override", "target key", "delete", 90 * DAY_MS, is_input=True),
     Topic("panes", "Pane", "tenant/tool or tenant", "delete", DAY_MS),
-    Topic("breaker-commands", "BreakerCommand", "breaker id", "compact", UNLIMITED, extra=_COMPACT_SOON),
+    Topic(
+        "breaker-commands", "BreakerCommand", "breaker id", "compact", UNLIMITED, is_output=True, extra=_COMPACT_SOON
+    ),
     Topic("enforcement-acks", "EnforcementAck", "breaker id", "delete", 30 * DAY_MS, is_input=True),
     Topic("alerts", "Alert", "dedup key", "compact,delete", 90 * DAY_MS, extra=_COMPACT_SOON),
     Topic("aggregates", "Aggregate", "tenant/actor", "delete", 30 * DAY_MS),
     Topic("audit", "AuditRecord", "tenant/actor", "delete", 400 * DAY_MS),
-    Topic("heartbeats", "Heartbeat", "worker id", "compact", UNLIMITED, extra=_COMPACT_SOON),
+    Topic("heartbeats", "Heartbeat", "worker id", "compact", UNLIMITED, is_output=True, extra=_COMPACT_SOON),
     Topic(
-        "dead-letters", "DeadLetter", "source key", "delete", 30 * DAY_MS, max_message_bytes=4 * MEGABYTE + _OVERHEAD
+        "dead-letters",
+        "DeadLetter",
+        "source key",
+        "delete",
+        30 * DAY_MS,
+        is_output=True,
+        max_message_bytes=4 * MEGABYTE + _OVERHEAD,
     ),
     # The worker deletes what a newer checkpoint round replaces; retention must never delete a quiet shard's state.
-    Topic("state", "StateRecord", "shard", "delete", UNLIMITED, extra=_KEEP_ALL),
+    Topic("state", "StateRecord", "shard", "delete", UNLIMITED, is_output=True, extra=_KEEP_ALL),
 )
 """All topics."""
 

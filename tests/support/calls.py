@@ -38,6 +38,7 @@ class Call:
     probe: bool = False
     gate: tuple[str, int] | None = None
     arrival: float | None = None
+    cost: int | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -57,6 +58,7 @@ def frame_of(calls: list[Call], first_offset: int = 0) -> pl.DataFrame:
             "effect": pl.Series([_EFFECTS[c.effect] for c in calls], dtype=pl.UInt8),
             "outcome": pl.Series([_OUTCOMES[c.outcome] for c in calls], dtype=pl.UInt8),
             "duration_ms": pl.Series([c.duration_ms for c in calls], dtype=pl.Int64),
+            "cost_usd_micros": pl.Series([c.cost for c in calls], dtype=pl.Int64),
             "probe": pl.Series([c.probe for c in calls], dtype=pl.Boolean),
             "gate_breaker": pl.Series([c.gate[0] if c.gate else None for c in calls], dtype=pl.String),
             "gate_epoch": pl.Series([c.gate[1] if c.gate else None for c in calls], dtype=pl.Int64),

@@ -103,7 +103,7 @@ def _tap(
 
     name = connection.prefix + topic.name
     offsets = _offsets(reader, name, start, partition)
-    if start.kind == "last" and not topic.is_input:
+    if start.kind == "last" and (topic.is_output or not topic.is_input):
         offsets = _newest(reader, name, start.value, offsets)
     decoder = TopicDecoder(topic.record, reader.resolver)
     left = {(name, number) for number in offsets}

@@ -29,6 +29,8 @@ class ShardCounters:
     clients_unknown: int = 0
     """Events of new clients beyond the limit, which could not be deduplicated."""
     acks: int = 0
+    signals: int = 0
+    """Signals that others published."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,14 @@ from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import Decision, DeniedBy, Mode, Severity, SignalLevel
 from fuseboard_streams.core.firing import Facts, Firing
 from fuseboard_streams.core.piece import OK, TIMEOUT
-from fuseboard_streams.core.rulebook import NONE, matches
-from fuseboard_streams.core.ruleset import Match, SignalTest
+from fuseboard_streams.core.rulebook import NONE
+from fuseboard_streams.core.ruleset import SignalTest
 from fuseboard_streams.core.runs import places
 from fuseboard_streams.core.sessions import SessionCalls, Sessions
 from fuseboard_streams.core.spending import Costs, Spending
 from fuseboard_streams.core.traces import trace_digest
 from fuseboard_streams.core.violations import SEVERITIES, Hits, Violations
+from fuseboard_streams.rules.patterns import fits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,7 +119,7 @@ class Engine:
         if number == NONE:
             return NONE
         test = view.test(number, SignalTest)
-        heard = matches(Match(tool=test.source), "", "", signal.source)
+        heard = fits(test.source, signal.source)
         strong = signal.level is SignalLevel.TRIP or not test.trip_only
         return number if heard and strong else NONE
 

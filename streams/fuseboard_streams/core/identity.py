@@ -10,19 +10,25 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fuseboard_schemas.keys import actor_key, partition_for
+from fuseboard_schemas.keys import actor_key, home_key, home_partition, partition_for
 from fuseboard_schemas.records import DeadLetterReason
-from fuseboard_schemas.rules import check_identity
+from fuseboard_schemas.rules import check_identity, check_signal
 from fuseboard_streams.core.index import first_occurrences
+from fuseboard_streams.core.inputs import TOOL_CALLS
 from fuseboard_streams.core.prepare import ToolCalls, extend_with_tool, hash_actors
 from fuseboard_streams.core.runs import places
 
 if TYPE_CHECKING:
+    from fuseboard_schemas.records import Scope, Signal
+    from fuseboard_streams.core.events import ActorEvents
     from fuseboard_streams.core.rulebook import FailureLevel, Rulebook
     from fuseboard_streams.core.settings import CoreSettings, HashSeeds
     from fuseboard_streams.core.tables import Table
 
+    Problem: TypeAlias = tuple[DeadLetterReason, str]
+
 Rows: TypeAlias = NDArray[np.int64]
+U64: TypeAlias = NDArray[np.uint64]
 
 REJECTED = -2
 """Stands in for the row of a call that the field rules reject."""
@@ -35,6 +41,8 @@ class Rejected:
     offset: int
     reason: DeadLetterReason
     detail: str
+    topic: str = TOOL_CALLS
+    """Without the prefix."""
 
 
 class Identities:
@@ -114,7 +122,7 @@ class Identities:
         if len(unknown) == 0:
             return rows, rejected
         first, inverse = first_occurrences(calls.tool_lo[unknown], calls.tool_hi[unknown])
-        rejected_by_key: dict[int, tuple[DeadLetterReason, str]] = {}
+        rejected_by_key: dict[int, Problem] = {}
         made = self._make(calls, unknown[first], rejected_by_key)
         rows[unknown] = made[inverse]
         for key, (reason, detail) in rejected_by_key.items():
@@ -122,7 +130,39 @@ class Identities:
             rejected.extend(Rejected(offset, reason, detail) for offset in calls.offset[hit].tolist())
         return rows, rejected
 
-    def _make(self, calls: ToolCalls, heads: Rows, refused: dict[int, tuple[DeadLetterReason, str]]) -> Rows:
+    def actor_rows_of(self, events: ActorEvents) -> tuple[Rows, list[Rejected]]:
+        """The actors-table row of each event, `REJECTED` where a field rule refuses it, making new rows as needed."""
+        rows = self._actors.find(events.actor_lo, events.actor_hi).astype(np.int64)
+        rejected: list[Rejected] = []
+        unknown = places(rows < 0)
+        if len(unknown) == 0:
+            return rows, rejected
+        first, inverse = first_occurrences(events.actor_lo[unknown], events.actor_hi[unknown])
+        heads = unknown[first]
+        tenants, actors = events.strings("tenant", heads), events.strings("actor", heads)
+        refused: dict[int, Problem] = {}
+        good: list[int] = []
+        for i, (tenant, actor) in enumerate(zip(tenants, actors, strict=True)):
+            problem = _refused(tenant or "", actor or "", None) or self._misplaced(tenant or "", actor or "")
+            if problem is not None:
+                refused[i] = problem
+            elif len(good) == self._actors.room:
+                refused[i] = _LIMIT
+            else:
+                good.append(i)
+        made = np.full(len(heads), REJECTED, dtype=np.int64)
+        made[good] = self._add_actors(
+            events.actor_lo[heads[good]],
+            events.actor_hi[heads[good]],
+            [(tenants[i] or "", actors[i] or "") for i in good],
+        )
+        rows[unknown] = made[inverse]
+        for key, (reason, detail) in refused.items():
+            hit = unknown[inverse == key]
+            rejected.extend(Rejected(offset, reason, detail, events.topic) for offset in events.offset[hit].tolist())
+        return rows, rejected
+
+    def _make(self, calls: ToolCalls, heads: Rows, refused: dict[int, Problem]) -> Rows:
         """Rows for the keys first seen in these calls."""
         made = np.full(len(heads), REJECTED, dtype=np.int64)
         tenants, actors = calls.strings("tenant", heads), calls.strings("actor", heads)
@@ -152,7 +192,26 @@ class Identities:
             refused.update({int(i): _LIMIT for i in chosen[made[chosen] < 0].tolist()})
         return made
 
-    def _misplaced(self, tenant: str, actor: str) -> tuple[DeadLetterReason, str] | None:
+    def refuse_signal(self, signal: Signal) -> Problem | None:
+        """Why a signal cannot be used, or None if it can: its fields, its time, and whether it belongs here."""
+        wrong = check_signal(signal)
+        if wrong is not None:
+            return DeadLetterReason.INVALID_FIELD, wrong
+        if signal.ts < self._settings.oldest_us:
+            return DeadLetterReason.ANCIENT, too_old(signal.ts)
+        return self._not_at_home(signal.scope, signal.tenant, signal.actor, signal.tool)
+
+    def _not_at_home(self, scope: Scope, tenant: str, actor: str | None, tool: str | None) -> Problem | None:
+        home = home_partition(scope, tenant, actor, tool, self._partitions)
+        if home == self._number:
+            return None
+        return (
+            DeadLetterReason.MISPLACED,
+            f"records about {home_key(scope, tenant, actor, tool)} belong to partition {home} of {self._partitions}, "
+            f"not {self._number}: write them to the home partition of their target",
+        )
+
+    def _misplaced(self, tenant: str, actor: str) -> Problem | None:
         home = partition_for(actor_key(tenant, actor), self._partitions)
         if home == self._number:
             return None
@@ -176,15 +235,23 @@ class Identities:
         if not groups:
             return
         first = [members[0] for members in groups]
-        rows = self._actors.add(calls.actor_lo[heads[first]], calls.actor_hi[heads[first]])
-        self._actors.touch("key", rows)
-        self._actors["tenant"][rows] = np.array([tenants[i] for i in first], dtype=object)
-        self._actors["actor"][rows] = np.array([actors[i] for i in first], dtype=object)
-        names = [(tenants[i] or "", actors[i] or "", "") for i in first]
-        self._set_rules(self._actors, self._book.actors, rows, names)
+        rows = self._add_actors(
+            calls.actor_lo[heads[first]],
+            calls.actor_hi[heads[first]],
+            [(tenants[i] or "", actors[i] or "") for i in first],
+        )
         for row, members in zip(rows.tolist(), groups, strict=True):
             for i in members:
                 owner[i] = row
+
+    def _add_actors(self, lo: U64, hi: U64, names: list[tuple[str, str]]) -> NDArray[np.int32]:
+        """Rows for new actors, given as ``(tenant, actor)``; there is room for them."""
+        rows = self._actors.add(lo, hi)
+        self._actors.touch("key", rows)
+        self._actors["tenant"][rows] = np.array([tenant for tenant, _ in names], dtype=object)
+        self._actors["actor"][rows] = np.array([actor for _, actor in names], dtype=object)
+        self._set_rules(self._actors, self._book.actors, rows, [(tenant, actor, "") for tenant, actor in names])
+        return rows
 
     def _make_tools(self, calls: ToolCalls, heads: Rows, owner: Rows, names: list[str]) -> Rows:
         made = np.full(len(heads), REJECTED, dtype=np.int64)
@@ -223,7 +290,12 @@ class Identities:
             table["rule"][rows] = [level.number(*each) for each in names]
 
 
-def _refused(tenant: str, actor: str, tool: str) -> tuple[DeadLetterReason, str] | None:
+def too_old(ts: int) -> str:
+    """Why a time is refused."""
+    return f"ts {ts} microseconds is before 2000-01-01T00:00:00Z"
+
+
+def _refused(tenant: str, actor: str, tool: str | None) -> Problem | None:
     detail = check_identity(tenant, actor, tool)
     return None if detail is None else (DeadLetterReason.INVALID_FIELD, detail)
 

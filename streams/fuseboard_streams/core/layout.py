@@ -71,7 +71,10 @@ def tools_table(settings: CoreSettings, level: FailureLevel) -> Table:
 
 
 def clients_table(settings: CoreSettings) -> Table:
-    """One row per client and actor: the replay window of its sequence numbers."""
+    """One row per client, actor and topic: the replay window of its sequence numbers.
+
+    ``actor`` is the actor's row with the topic's number above it (`ShardState.window_rows`).
+    """
     key = Family("key", (Column("client", "u8"), Column("actor", "u8")))
     hot = Family("hot", (Column("last_seq", "i8", default=-1), Column("window", "u8"), Column("last_seen", "i4")))
     return Table("clients", (key, hot), limit=settings.max_clients, key=("client", "actor"))

@@ -35,6 +35,8 @@ class Piece:
     actor: Rows
     client: Rows
     """-1 where the call carries no sequence number."""
+    late: Bools
+    """Whether the call lies too far behind the newest to decide anything."""
 
     def __len__(self) -> int:
         """The number of calls."""
@@ -59,4 +61,5 @@ class Piece:
             self.tool[rows],
             self.actor[rows],
             self.client[rows],
+            self.late[rows],
         )

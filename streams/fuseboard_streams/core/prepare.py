@@ -13,24 +13,28 @@ from numpy.typing import NDArray
 from fuseboard_streams.core.runs import run_starts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fuseboard_streams.core.settings import HashSeeds
 
 U64: TypeAlias = NDArray[np.uint64]
 I64: TypeAlias = NDArray[np.int64]
+Columns: TypeAlias = dict[str, NDArray[np.generic]]
 
 COLUMNS = frozenset(
     {
         "event_id", "ts", "tenant", "actor", "client_id", "seq", "trace_id", "tool", "effect", "outcome", "duration_ms",
-        "probe", "gate_breaker", "gate_epoch",
+        "cost_usd_micros", "probe", "gate_breaker", "gate_epoch",
     }
 )  # fmt: skip
 """What is always used of a tool call."""
-FOR_SPENDING = frozenset({"cost_usd_micros"})
 FOR_VIOLATIONS = frozenset({"denied_by"})
 FOR_SESSIONS = frozenset({"denied_by", "args_hash"})
 """What else rules of these kinds need."""
 NO_SEQ = np.iinfo(np.int64).min
 """Stands for an event without a sequence number."""
+NO_COST, NEGATIVE_COST = -1, -2
+"""Stand for an event that tells no cost, and for one whose cost is below zero; costs are micro-dollars."""
 _FEW = 50
 _ID_BYTES = 16
 _ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
@@ -48,6 +52,8 @@ class ToolCalls:
     """The end of the call as its client told it, microseconds."""
     duration: I64
     """Microseconds, 0 where unknown."""
+    cost: I64
+    """Micro-dollars, `NO_COST` where unknown."""
     client: I64
     seq: I64
     """`NO_SEQ` where there is none."""
@@ -61,8 +67,6 @@ class ToolCalls:
     actor_lo: U64
     actor_hi: U64
     """128-bit hash of tenant and actor."""
-    cost: I64
-    """Micro-dollars, 0 where unknown or not read."""
     denied_by: NDArray[np.uint8]
     """Number of a `DeniedBy`; 0 where not read."""
     trace: U64
@@ -79,10 +83,7 @@ class ToolCalls:
 
     def strings(self, column: str, rows: NDArray[np.intp] | NDArray[np.int64]) -> list[str | None]:
         """The values of a text column for some of the calls."""
-        values = self.frame.get_column(column)
-        where = self.source[rows]
-        # A gather goes through the query engine, which takes as long as some fifty values one by one.
-        return [values[at] for at in where.tolist()] if len(where) < _FEW else values.gather(where).to_list()
+        return texts(self.frame, column, self.source[rows])
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_] | slice) -> ToolCalls:
         """Some of the calls."""
@@ -90,8 +91,8 @@ class ToolCalls:
 
 
 _ARRAYS = (
-    "offset", "arrival", "ts", "duration", "client", "seq", "outcome", "effect", "probe",
-    "tool_lo", "tool_hi", "actor_lo", "actor_hi", "cost", "denied_by", "trace", "arguments", "source",
+    "offset", "arrival", "ts", "duration", "cost", "client", "seq", "outcome", "effect", "probe",
+    "tool_lo", "tool_hi", "actor_lo", "actor_hi", "denied_by", "trace", "arguments", "source",
 )  # fmt: skip
 
 
@@ -140,14 +141,14 @@ def prepare(
         return {}
     actor_lo, actor_hi = hash_actors(frame.get_column("tenant"), frame.get_column("actor"), seeds)
     tool_lo, tool_hi = extend_with_tool(actor_lo, actor_hi, frame.get_column("tool"), seeds)
-    columns: dict[str, NDArray[np.generic]] = {
+    columns: Columns = {
         "offset": offset,
         "arrival": arrival,
-        "ts": _integers(frame, "ts", 0),
-        "duration": _integers(frame, "duration_ms", 0) * 1000,
-        "client": _integers(frame, "client_id", 0),
-        # A counter never falls below zero; such a number says nothing that could be remembered.
-        "seq": np.where((seq := _integers(frame, "seq", NO_SEQ)) < 0, NO_SEQ, seq),
+        "ts": integers(frame, "ts", 0),
+        "duration": integers(frame, "duration_ms", 0) * 1000,
+        "cost": costs(frame),
+        "client": integers(frame, "client_id", 0),
+        "seq": numbers(frame),
         "outcome": frame.get_column("outcome").to_numpy(),
         "effect": frame.get_column("effect").to_numpy(),
         "probe": _probes(frame),
@@ -158,6 +159,14 @@ def prepare(
         **_extras(frame),
         "source": np.arange(len(frame), dtype=np.uint32),
     }
+    return {
+        number: ToolCalls(**part, frame=frame)  # type: ignore[arg-type]
+        for number, part in split(columns, partition)
+    }
+
+
+def split(columns: Columns, partition: NDArray[np.int32]) -> Iterator[tuple[int, Columns]]:
+    """Columns of equal length by partition, as ``(partition, its columns)``; the order within one stays."""
     # A stable sort of small integers is a radix sort.
     order = np.argsort(partition.astype(np.uint16), kind="stable")
     by_shard = partition[order]
@@ -165,13 +174,37 @@ def prepare(
         columns = {name: values[order] for name, values in columns.items()}
     starts = run_starts(by_shard)
     ends = np.append(starts[1:], len(by_shard))
-    return {
-        int(by_shard[a]): ToolCalls(**{name: values[a:b] for name, values in columns.items()}, frame=frame)  # type: ignore[arg-type]
-        for a, b in zip(starts.tolist(), ends.tolist(), strict=True)
-    }
+    for a, b in zip(starts.tolist(), ends.tolist(), strict=True):
+        yield int(by_shard[a]), {name: values[a:b] for name, values in columns.items()}
 
 
-def _integers(frame: pl.DataFrame, name: str, missing: int) -> I64:
+def texts(frame: pl.DataFrame, column: str, rows: NDArray[np.uint32]) -> list[str | None]:
+    """The values of a text column in some rows of a frame."""
+    values = frame.get_column(column)
+    # A gather goes through the query engine, which takes as long as some fifty values one by one.
+    return [values[at] for at in rows.tolist()] if len(rows) < _FEW else values.gather(rows).to_list()
+
+
+def numbers(frame: pl.DataFrame) -> I64:
+    """The sequence numbers, `NO_SEQ` where there is none."""
+    seq = integers(frame, "seq", NO_SEQ)
+    # A counter never falls below zero; such a number says nothing that could be remembered.
+    return np.where(seq < 0, NO_SEQ, seq)
+
+
+def costs(frame: pl.DataFrame) -> I64:
+    """The costs in micro-dollars, with `NO_COST` and `NEGATIVE_COST`."""
+    column = frame.get_column("cost_usd_micros")
+    if column.null_count() == len(column):
+        return np.full(len(column), NO_COST, dtype=np.int64)
+    cost = integers(frame, "cost_usd_micros", 0)
+    if cost.min() < 0:
+        cost = np.where(cost < 0, NEGATIVE_COST, cost)
+    return np.where(column.is_null().to_numpy(), NO_COST, cost) if column.null_count() else cost
+
+
+def integers(frame: pl.DataFrame, name: str, missing: int) -> I64:
+    """A column of integers, with something else for null."""
     column = frame.get_column(name)
     if column.null_count():
         column = column.fill_null(missing)
@@ -189,7 +222,6 @@ def _extras(frame: pl.DataFrame) -> dict[str, NDArray[np.generic]]:
     """What only some rules need, zeros where it was not read."""
     n, read = len(frame), set(frame.columns)
     return {
-        "cost": _integers(frame, "cost_usd_micros", 0) if "cost_usd_micros" in read else np.zeros(n, np.int64),
         "denied_by": frame.get_column("denied_by").to_numpy() if "denied_by" in read else np.zeros(n, np.uint8),
         "trace": stable_hash(frame.get_column("trace_id")) if "args_hash" in read else np.zeros(n, np.uint64),
         "arguments": stable_hash(frame.get_column("args_hash")) if "args_hash" in read else np.zeros(n, np.uint64),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from fuseboard_schemas.records import Action, Scope
@@ -19,6 +17,7 @@ from fuseboard_streams.core.ruleset import (
     Test,
     Variant,
 )
+from fuseboard_streams.core.variants import variant_number
 
 if TYPE_CHECKING:
     from fuseboard_detectors.failure import FailureParams
@@ -29,20 +28,6 @@ _REMEMBERED: Final = 1_000_000
 """Names whose variant is remembered; beyond it all are asked anew."""
 NONE: Final = -1
 """Stands for the variant of a target that a rule is not for."""
-
-
-@lru_cache(maxsize=4096)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    parts = (".*" if char == "*" else "." if char == "?" else re.escape(char) for char in pattern)
-    return re.compile("".join(parts), re.DOTALL)
-
-
-def matches(match: Match, tenant: str, actor: str, tool: str) -> bool:
-    """Whether a target's names fit a match; names that the target has not are empty."""
-    return all(
-        pattern == "*" or _compiled(pattern).fullmatch(name) is not None
-        for pattern, name in ((match.tenant, tenant), (match.actor, actor), (match.tool, tool))
-    )
 
 
 class RuleView:
@@ -73,13 +58,8 @@ class RuleView:
         return found
 
     def _find(self, tenant: str, actor: str, tool: str) -> int:
-        if not matches(self.rule.match, tenant, actor, tool):
-            return NONE
-        for number in range(len(self.rule.changed), 0, -1):
-            wanted, _ = self.rule.changed[number - 1]
-            if all(matches(each, tenant, actor, tool) for each in wanted):
-                return number
-        return 0
+        found = variant_number(self.rule, tenant, actor, tool)
+        return NONE if found is None else found
 
     def test(self, number: int, kind: type[_T]) -> _T:
         """The test of a variant, which is of this kind."""

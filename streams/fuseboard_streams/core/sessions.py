@@ -12,10 +12,10 @@ from fuseboard_detectors import loops
 from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import Scope
 from fuseboard_streams.core.firing import Facts, Firing
-from fuseboard_streams.core.rulebook import matches
-from fuseboard_streams.core.ruleset import Match, RunsTest
+from fuseboard_streams.core.ruleset import RunsTest
 from fuseboard_streams.core.runs import places, run_starts
 from fuseboard_streams.core.tables import Column, Family, Table
+from fuseboard_streams.rules.patterns import fits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,7 +165,7 @@ class Sessions:
         unique, inverse = np.unique(tool, return_inverse=True)
         for number in unique.tolist():
             if number not in self._polling:
-                self._polling[number] = any(matches(Match(tool=each), "", "", name(number)) for each in patterns)
+                self._polling[number] = any(fits(each, name(number)) for each in patterns)
         flags = np.array([self._polling[number] for number in unique.tolist()], dtype=np.bool_)
         found: Bools = flags[inverse]
         return found

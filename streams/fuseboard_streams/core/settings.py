@@ -10,6 +10,8 @@ from fuseboard_streams.core.breaker_params import BreakerParams
 
 SECOND = 1_000_000
 """Microseconds in a second; every time in the core is in microseconds."""
+DOLLAR = 1_000_000
+"""Micro-dollars in a dollar; all money in the core is in micro-dollars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,9 @@ class CoreSettings:
     oldest_us: int = 946_684_800 * SECOND
     """Times before 2000-01-01T00:00:00Z are no times of an agent's call."""
     late_after_us: int = 300 * SECOND
-    """Calls further than this behind stream time do not enter trip statistics."""
+    """Events further than this behind the newest of their topic do not enter trip statistics."""
+    max_event_usd: int = 10_000
+    """Dollars that one event may cost; more is a wrong unit, and dead-lettered like a cost below zero."""
     forget_after_us: int = 7 * 86_400 * SECOND
     """An actor or tool idle for longer starts from the prior when it returns."""
     client_idle_us: int = 3_600 * SECOND
@@ -63,6 +67,11 @@ class CoreSettings:
             if fnmatchcase(tenant, prior.tenant) and fnmatchcase(tool, prior.tool):
                 return i
         return 0
+
+    @property
+    def max_cost(self) -> int:
+        """The most that one event may cost, in micro-dollars."""
+        return self.max_event_usd * DOLLAR
 
     @property
     def piece_us(self) -> int:

@@ -9,29 +9,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_detectors.failure import fold_successes, mean_r
-from fuseboard_schemas.records import DeadLetterReason, EnforcementAck
 from fuseboard_streams.core.breakers import Breakers
 from fuseboard_streams.core.counters import ShardCounters, ToolEvidence
 from fuseboard_streams.core.decisions import Decisions, Output
-from fuseboard_streams.core.dedup import deduplicate
+from fuseboard_streams.core.events import DECISIONS, REQUESTS, TRACES, EventPiece
+from fuseboard_streams.core.hooks import Follower, Heard
 from fuseboard_streams.core.identity import Identities, Rejected
-from fuseboard_streams.core.index import first_occurrences
+from fuseboard_streams.core.inputs import EVENT_ORDER, SIGNALS, TOOL_CALLS
+from fuseboard_streams.core.intake import Intake
+from fuseboard_streams.core.layout import EPOCH_S
 from fuseboard_streams.core.piece import Piece
-from fuseboard_streams.core.prepare import NO_SEQ, ToolCalls
 from fuseboard_streams.core.rulebook import Rulebook
 from fuseboard_streams.core.runs import places
+from fuseboard_streams.core.settings import SECOND
 from fuseboard_streams.core.state import ShardState
+from fuseboard_streams.core.times import Times
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from fuseboard_schemas.records import EnforcementAck, Override, Signal
+    from fuseboard_streams.core.events import ActorEvents
+    from fuseboard_streams.core.inputs import Inputs, Received
+    from fuseboard_streams.core.prepare import ToolCalls
     from fuseboard_streams.core.ruleset import RuleSet
     from fuseboard_streams.core.settings import CoreSettings, HashSeeds
     from fuseboard_streams.core.store import Delta
-    from fuseboard_streams.core.tables import Table
 
 I64: TypeAlias = NDArray[np.int64]
 Rows: TypeAlias = NDArray[np.int64]
+
+
+_NOBODY = Follower()
+OWN_SOURCE = "fuseboard/"
+"""What the sources of signals that shards publish themselves begin with."""
+
+
+def is_echo(signal: Received[Signal]) -> bool:
+    """Whether a shard published this signal itself."""
+    return signal.record.source.startswith(OWN_SOURCE)
 
 
 class Shard:
@@ -42,7 +58,13 @@ class Shard:
     """
 
     def __init__(
-        self, number: int, partitions: int, settings: CoreSettings, seeds: HashSeeds, rules: RuleSet | None = None
+        self,
+        number: int,
+        partitions: int,
+        settings: CoreSettings,
+        seeds: HashSeeds,
+        rules: RuleSet | None = None,
+        follower: Follower = _NOBODY,
     ) -> None:
         self.number = number
         self._settings = settings
@@ -53,9 +75,15 @@ class Shard:
         self._breakers = Breakers(settings.breaker)
         self.counters = ShardCounters()
         self._decisions = Decisions(settings, state, self._identities, self._breakers, self.counters, self._book)
-        self._rejected: list[Rejected] = []
-        self._saved = (0, 0, replace(self.counters))
-        self.stream_time = 0
+        self._intake = Intake(settings, state, self.counters)
+        self._follower = follower
+        self._told = {
+            REQUESTS: follower.on_requests,
+            DECISIONS: follower.on_decisions,
+            TRACES: follower.on_steps,
+        }
+        self._times = Times()
+        self._saved = (self._times, 0, replace(self.counters))
 
     # --- a transaction
 
@@ -63,7 +91,7 @@ class Shard:
         """Open a transaction: from here on everything can be taken back."""
         self._state.begin()
         self._breakers.begin()
-        self._saved = (self.stream_time, len(self._identities.tool_names), replace(self.counters))
+        self._saved = (self._times.copy(), len(self._identities.tool_names), replace(self.counters))
 
     def encode_changes(self, slice_bytes: int) -> Delta:
         """What this transaction changed, and the next slice of the rolling checkpoint, for the state log.
@@ -72,7 +100,7 @@ class Shard:
         """
         _, tools, _ = self._saved
         names = self._identities.tool_names[tools:]
-        self._state.record(self.stream_time, dict(enumerate(names, tools)), self._breakers)
+        self._state.record(self._times, dict(enumerate(names, tools)), self._breakers)
         return self._state.encode_changes(slice_bytes)
 
     def commit(self) -> None:
@@ -84,12 +112,12 @@ class Shard:
         """Take back everything since `begin`."""
         self._state.rollback()
         self._breakers.rollback()
-        self.stream_time, tools, counters = self._saved
+        self._times, tools, counters = self._saved
         for field in fields(counters):
             setattr(self.counters, field.name, getattr(counters, field.name))
         self._identities.forget_tools(tools)
         self._decisions.take_outputs()
-        self._rejected.clear()
+        self._intake.take_rejected()
 
     def apply(self, block: bytes) -> None:
         """Restore: take in one block of the state log, in log order."""
@@ -97,16 +125,15 @@ class Shard:
 
     def finish_restore(self) -> None:
         """Make indexes and timers anew once all blocks are in."""
-        self.stream_time = self._state.finish_restore(self._identities, self._breakers)
+        self._times = self._state.finish_restore(self._identities, self._breakers)
 
     def take_outputs(self) -> list[Output]:
         """The signals and commands decided since the last call, in order."""
         return self._decisions.take_outputs()
 
     def take_rejected(self) -> list[Rejected]:
-        """The calls that the field rules refused since the last call."""
-        rejected, self._rejected = self._rejected, []
-        return rejected
+        """The records that the field rules refused since the last call."""
+        return self._intake.take_rejected()
 
     def open_breakers(self) -> tuple[str, ...]:
         """The ids of the breakers that are not closed."""
@@ -135,11 +162,16 @@ class Shard:
 
     # --- time
 
+    @property
+    def stream_time(self) -> int:
+        """Stream time in microseconds, 0 when nothing has been seen."""
+        return self._times.stream
+
     def advance(self, to_us: int) -> None:
         """Move stream time on without an event: the shard's inputs are at their end."""
         if to_us > self.stream_time > 0:
             self._run_timers(to_us)
-            self.stream_time = to_us
+            self._times.advance(to_us)
 
     def _run_timers(self, until_us: int) -> None:
         while (due := self._breakers.next_due()) is not None and due <= until_us:
@@ -154,28 +186,112 @@ class Shard:
 
     # --- folding
 
+    def fold(self, inputs: Inputs) -> None:
+        """Fold the next records of every input, topic by topic.
+
+        The order is fixed: overrides, signals, session requests, policy decisions, steps of traces, tool calls,
+        acknowledgements. Within a topic it is that of the partition. A journal names the records of each transaction,
+        so that the same order makes the same of them again.
+        """
+        if inputs.overrides:
+            self.fold_overrides(inputs.overrides)
+        if inputs.signals:
+            self.fold_signals(inputs.signals)
+        for topic in EVENT_ORDER:
+            if topic in inputs.events:
+                self.fold_events(inputs.events[topic])
+        if inputs.calls is not None:
+            self.fold_tool_calls(inputs.calls)
+        if inputs.acks:
+            self.fold_acks([ack.record for ack in inputs.acks])
+
+    def fold_overrides(self, overrides: Sequence[Received[Override]]) -> None:
+        """Fold what people order. The place for it: nothing obeys overrides yet."""
+
+    def fold_signals(self, signals: Sequence[Received[Signal]]) -> None:
+        """Fold the next signals that others published.
+
+        What this and other shards publish themselves comes back here; it has had its effect and is passed over.
+        """
+        for each in signals:
+            if is_echo(each):
+                continue
+            self.counters.events += 1
+            self.counters.signals += 1
+            heard = self._hear(each)
+            if heard is not None:
+                self.counters.late += heard.late
+                self._follower.on_signals((heard,))
+
+    def _hear(self, each: Received[Signal]) -> Heard | None:
+        """A signal that is let in; stream time moves on to it, and what is due before it happens."""
+        signal = each.record
+        problem = self._identities.refuse_signal(signal)
+        if problem is not None:
+            self._intake.reject([Rejected(each.offset, *problem, SIGNALS)])
+            return None
+        ts, arrival = np.array([signal.ts]), np.array([each.arrival])
+        placed = self._intake.place(SIGNALS, ts, arrival, self._times)
+        stream = int(placed.stream[0])
+        self._run_timers(stream)
+        self._times.reach(SIGNALS, placed)
+        if self._intake.repeated(SIGNALS, signal.client_id, signal.seq, stream // SECOND - EPOCH_S):
+            return None
+        return Heard(each.offset, int(placed.ts[0]), stream, bool(placed.late[0]), signal)
+
+    def fold_events(self, events: ActorEvents) -> None:
+        """Fold the next events of one topic that are no tool calls.
+
+        Events that a field rule refuses change nothing and are handed out by `take_rejected`.
+        """
+        topic = events.topic
+        self.counters.events += len(events)
+        events = self._intake.usable(topic, events)
+        actor, rejected = self._identities.actor_rows_of(events)
+        if rejected:
+            self._intake.reject(rejected)
+            kept = actor >= 0
+            events, actor = events.take(kept), actor[kept]
+        if len(events) == 0:
+            return
+        placed = self._intake.place(topic, events.ts, events.arrival, self._times)
+        client = self._intake.windows(topic, events.client, events.seq, actor)
+        events = replace(events, ts=placed.ts, late=placed.late)
+        whole = EventPiece(events, placed.stream, actor, client)
+        for piece in self._pieces(whole.stream):
+            self._fold_event_piece(whole.part(piece))
+        self._times.reach(topic, placed)
+
     def fold_tool_calls(self, calls: ToolCalls) -> None:
         """Fold the next tool calls of this partition.
 
         Calls that a field rule refuses change nothing and are handed out by `take_rejected`.
         """
         self.counters.events += len(calls)
-        calls = self._without_ancient(calls)
+        calls = self._intake.usable(TOOL_CALLS, calls)
         tool, rejected = self._identities.rows_of(calls)
         if rejected:
-            self._reject(rejected)
+            self._intake.reject(rejected)
             kept = tool >= 0
             calls, tool = calls.take(kept), tool[kept]
         if len(calls) == 0:
             return
-        whole = self._place(calls, tool)
+        placed = self._intake.place(TOOL_CALLS, calls.ts, calls.arrival, self._times)
+        actor = self._state.tools["actor"][tool].astype(np.int64)
+        client = self._intake.windows(TOOL_CALLS, calls.client, calls.seq, actor)
+        whole = Piece(calls, placed.ts, placed.stream, tool, actor, client, placed.late)
+        for piece in self._pieces(whole.stream):
+            self._fold_piece(whole if piece == slice(0, len(whole)) else whole.part(piece))
+        self._times.reach(TOOL_CALLS, placed)
+
+    def _pieces(self, stream: I64) -> Iterator[slice]:
+        """Runs of events that no timer interrupts, given stream time at each; timers due run before each of them."""
         begin = 0
-        while begin < len(whole):
-            self._run_timers(int(whole.stream[begin]))
-            end = self._piece_end(whole.stream, begin)
-            self._fold_piece(whole if (begin, end) == (0, len(whole)) else whole.part(slice(begin, end)))
+        while begin < len(stream):
+            self._run_timers(int(stream[begin]))
+            end = self._piece_end(stream, begin)
+            yield slice(begin, end)
             begin = end
-        self.stream_time = int(whole.stream[-1])
 
     def fold_acks(self, acks: Sequence[EnforcementAck]) -> None:
         """Remember which epoch of a breaker has been acknowledged by how many clients."""
@@ -188,47 +304,6 @@ class Shard:
         """The newest acknowledged epoch of a breaker, and how many acknowledgements it has."""
         return self._state.acknowledged(breaker_id)
 
-    def _reject(self, rejected: list[Rejected]) -> None:
-        self.counters.rejected += len(rejected)
-        self._rejected.extend(sorted(rejected, key=lambda r: r.offset))
-
-    def _without_ancient(self, calls: ToolCalls) -> ToolCalls:
-        ancient = calls.ts < self._settings.oldest_us
-        if not ancient.any():
-            return calls
-        self._reject(
-            [
-                Rejected(offset, DeadLetterReason.ANCIENT, f"ts {ts} microseconds is before 2000-01-01T00:00:00Z")
-                for offset, ts in zip(calls.offset[ancient].tolist(), calls.ts[ancient].tolist(), strict=True)
-            ]
-        )
-        return calls.take(~ancient)
-
-    def _place(self, calls: ToolCalls, tool: Rows) -> Piece:
-        future = calls.ts > calls.arrival + self._settings.future_tolerance_us
-        ts = np.where(future, calls.arrival, calls.ts)
-        self.counters.clamped += int(np.count_nonzero(future))
-        stream = np.maximum.accumulate(np.maximum(ts, self.stream_time))
-        actor = self._state.tools["actor"][tool].astype(np.int64)
-        return Piece(calls, ts, stream, tool, actor, self._clients(calls, actor))
-
-    def _clients(self, calls: ToolCalls, actor: Rows) -> Rows:
-        lo, hi = calls.client.view(np.uint64), actor.astype(np.uint64)
-        rows = self._state.clients.find(lo, hi).astype(np.int64)
-        unnumbered = calls.seq == NO_SEQ
-        rows[unnumbered] = -1
-        unknown = places((rows < 0) & ~unnumbered)
-        if len(unknown):
-            first, inverse = first_occurrences(lo[unknown], hi[unknown])
-            heads = unknown[first][: self._state.clients.room]
-            made = np.full(len(first), -1, dtype=np.int64)
-            if len(heads):
-                made[: len(heads)] = self._state.clients.add(lo[heads], hi[heads])
-                self._state.refer(actor[heads], 1)
-            rows[unknown] = made[inverse]
-            self.counters.clients_unknown += int(np.count_nonzero(made[inverse] < 0))
-        return rows
-
     def _piece_end(self, stream: I64, begin: int) -> int:
         """Where the next timer known now falls due, or where one made from here on might."""
         limit = int(stream[begin]) + self._settings.piece_us
@@ -238,43 +313,29 @@ class Shard:
         return max(int(np.searchsorted(stream, limit, side="left")), begin + 1)
 
     def _fold_piece(self, piece: Piece) -> None:
-        self._state.expire(piece)
-        piece = self._unseen(piece)
+        state = self._state
+        keys = (state.tools, piece.tool), (state.actors, piece.actor)
+        state.expire(piece.seconds, piece.client, *keys)
+        fresh = self._intake.unseen(piece.client, piece.calls.seq, piece.seconds, *keys)
+        if not fresh.all():
+            piece = piece.part(fresh)
         if len(piece) == 0:
             return
-        late = piece.stream - piece.ts > self._settings.late_after_us
-        self.counters.late += int(np.count_nonzero(late))
+        self.counters.late += int(np.count_nonzero(piece.late))
         evicted = self._decisions.traces_evicted
-        self._decisions.fold(piece, ~late)
+        self._decisions.fold(piece, ~piece.late)
         self.counters.traces_evicted += self._decisions.traces_evicted - evicted
 
-    def _unseen(self, piece: Piece) -> Piece:
-        """Note when each key was last seen, and drop duplicates."""
-        state, seconds = self._state, piece.seconds
-        for table, rows in ((state.tools, piece.tool), (state.actors, piece.actor)):
-            _seen(table, rows, seconds)
-        numbered = piece.client >= 0
-        if not numbered.any():
-            return piece
-        whole = bool(numbered.all())
-        rows = piece.client if whole else piece.client[numbered]
-        _seen(state.clients, rows, seconds if whole else seconds[numbered])
-        seq = piece.calls.seq if whole else piece.calls.seq[numbered]
-        result = deduplicate(state.clients, rows, seq)
-        self.counters.duplicates += result.duplicates
-        self.counters.missing += result.missing
-        self.counters.recovered += result.recovered
-        if not result.duplicates:
-            return piece
-        fresh = np.ones(len(piece), dtype=np.bool_)
-        fresh[numbered] = result.fresh
-        return piece.part(fresh)
-
-
-def _seen(table: Table, rows: Rows, seconds: NDArray[np.int32]) -> None:
-    table.touch("hot", rows)
-    # With repeated rows the last assignment stays, and stream time never falls.
-    table["last_seen"][rows] = seconds
+    def _fold_event_piece(self, piece: EventPiece) -> None:
+        keys = ((self._state.actors, piece.actor),)
+        self._state.expire(piece.seconds, piece.client, *keys)
+        fresh = self._intake.unseen(piece.client, piece.events.seq, piece.seconds, *keys)
+        if not fresh.all():
+            piece = piece.part(fresh)
+        if len(piece) == 0:
+            return
+        self.counters.late += int(np.count_nonzero(piece.events.late))
+        self._told[piece.events.topic](piece.events, piece.stream, piece.actor)
 
 
 __all__ = ["Output", "Rejected", "Shard", "ShardCounters", "ToolEvidence"]

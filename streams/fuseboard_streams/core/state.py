@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_streams.core.breaker import decode, encode
+from fuseboard_streams.core.index import first_occurrences
+from fuseboard_streams.core.inputs import DATED, TOOL_CALLS
 from fuseboard_streams.core.layout import (
     EPOCH_S,
     actors_table,
@@ -16,11 +18,13 @@ from fuseboard_streams.core.layout import (
     tools_table,
     traces_table,
 )
+from fuseboard_streams.core.runs import places
 from fuseboard_streams.core.sessions import sessions_table
 from fuseboard_streams.core.settings import SECOND, CoreSettings
 from fuseboard_streams.core.spending import spends_table
 from fuseboard_streams.core.statistics import Statistic
 from fuseboard_streams.core.store import Delta, Store
+from fuseboard_streams.core.times import Times
 from fuseboard_streams.core.traces import TraceCap
 from fuseboard_streams.core.violations import violators_table
 
@@ -29,13 +33,21 @@ if TYPE_CHECKING:
 
     from fuseboard_streams.core.breakers import Breakers
     from fuseboard_streams.core.identity import Identities
-    from fuseboard_streams.core.piece import Piece
     from fuseboard_streams.core.rulebook import Rulebook
     from fuseboard_streams.core.tables import Table
 
 Rows: TypeAlias = NDArray[np.int64]
+I64: TypeAlias = NDArray[np.int64]
+Seconds: TypeAlias = NDArray[np.int32]
 
 _TOOL, _BREAKER, _ACK = "tool", "breaker", "ack"
+_STREAM, _NEWEST = "stream_time", "newest "
+_WINDOWS = {topic: number << 32 for number, topic in enumerate(DATED)}
+"""A replay window's key is the client, and the actor's row with the topic above it: 32 bits each, so that no two meet.
+Tool calls are 0, as all were before there were other topics."""
+_ROW = np.uint64(0xFFFF_FFFF)
+NO_ACTOR = int(_ROW)
+"""Stands for the row of no actor, in the keys of replay windows of topics whose records may have none."""
 
 
 class ShardState:
@@ -76,10 +88,11 @@ class ShardState:
         """Open a transaction."""
         self._store.begin()
 
-    def record(self, stream_time: int, new_tools: Mapping[int, str], breakers: Breakers) -> None:
+    def record(self, times: Times, new_tools: Mapping[int, str], breakers: Breakers) -> None:
         """Put what lives outside the tables into the store, before its changes are encoded."""
-        self._now_s = stream_time // SECOND - EPOCH_S
-        self._store.scalars["stream_time"] = stream_time
+        self._now_s = times.stream // SECOND - EPOCH_S
+        self._store.scalars[_STREAM] = times.stream
+        self._store.scalars.update({_NEWEST + topic: newest for topic, newest in times.newest.items()})
         objects = self._store.objects
         for number, name in new_tools.items():
             objects.put(_TOOL, name, str(number).encode())
@@ -109,8 +122,8 @@ class ShardState:
         """Restore one block."""
         self._store.apply(block)
 
-    def finish_restore(self, identities: Identities, breakers: Breakers) -> int:
-        """Complete a restore; returns the stream time."""
+    def finish_restore(self, identities: Identities, breakers: Breakers) -> Times:
+        """Complete a restore; returns where the shard stands in time."""
         for name, number in self._store.objects.items(_TOOL):
             identities.restore_tool(int(number), name)
         identities.rehash()
@@ -119,7 +132,11 @@ class ShardState:
             breakers.put(decode(value))
         self.tool_cap.rebuild()
         self.actor_cap.rebuild()
-        return int(self._store.scalars.get("stream_time") or 0)
+        scalars = self._store.scalars
+        stream = int(scalars.get(_STREAM) or 0)
+        newest = {topic: int(scalars[_NEWEST + topic] or 0) for topic in DATED if _NEWEST + topic in scalars}
+        # State that was written when tool calls alone had a time does not name theirs.
+        return Times(stream, newest or {TOOL_CALLS: stream})
 
     # --- acknowledgements
 
@@ -145,28 +162,59 @@ class ShardState:
         self.actors.touch("refs", actors)
         np.add.at(self.actors["refs"], actors, change)
 
+    def window_rows(self, topic: str, client: I64, actor: Rows) -> tuple[Rows, int]:
+        """The rows of the clients' replay windows, making new ones as needed.
+
+        Args:
+            topic: Each has windows of its own.
+            client: Shape (n,).
+            actor: The actors' rows, or `NO_ACTOR`, shape (n,).
+
+        Returns:
+            Rows of the clients table, -1 where there is no room for another, and how many those are.
+        """
+        lo, hi = client.view(np.uint64), actor.astype(np.uint64) | np.uint64(_WINDOWS[topic])
+        rows = self.clients.find(lo, hi).astype(np.int64)
+        unknown = places(rows < 0)
+        if len(unknown) == 0:
+            return rows, 0
+        first, inverse = first_occurrences(lo[unknown], hi[unknown])
+        heads = unknown[first][: self.clients.room]
+        made = np.full(len(first), -1, dtype=np.int64)
+        if len(heads):
+            made[: len(heads)] = self.clients.add(lo[heads], hi[heads])
+            owners = actor[heads]
+            self.refer(owners[owners != NO_ACTOR], 1)
+        rows[unknown] = made[inverse]
+        return rows, int(np.count_nonzero(made[inverse] < 0))
+
     def clients_seen(self, actor: int, since_us: int) -> int:
-        """How many clients of an actor have been seen since a time."""
+        """How many clients of an actor have sent tool calls since a time."""
         clients = self.clients
         top = clients.high_water
         mine = (clients["actor"][:top] == np.uint64(actor)) & clients.live[:top]
         recent = clients["last_seen"][:top] >= -(-since_us // SECOND) - EPOCH_S
         return int(np.count_nonzero(mine & recent))
 
-    def expire(self, piece: Piece) -> None:
-        """Start the keys of this piece anew that have been idle for too long.
+    def expire(self, seconds: Seconds, client: Rows, *keys: tuple[Table, Rows]) -> None:
+        """Start the keys of a piece of n events anew that have been idle for too long.
+
+        Args:
+            seconds: Stream time at each event in whole seconds since 2000, shape (n,).
+            client: Rows of the clients table, -1 for none, shape (n,).
+            keys: Tables of actors or tools with the events' rows, shape (n,).
 
         Whether a row is forgotten follows from its own last-seen time at its next event: that the checkpoint's slice
         may have removed it already never shows.
         """
-        seconds, limit = piece.seconds, self._settings.forget_after_us // SECOND
-        for table, rows in ((self.tools, piece.tool), (self.actors, piece.actor)):
+        limit = self._settings.forget_after_us // SECOND
+        for table, rows in keys:
             stale = _stale(table, rows, seconds, limit)
             if len(stale):
                 stale = stale[table["frozen"][stale] == 0]
                 self._start_anew(table, stale)
-        numbered = piece.client >= 0
-        rows = piece.client[numbered]
+        numbered = client >= 0
+        rows = client[numbered]
         stale = _stale(self.clients, rows, seconds[numbered], self._settings.client_idle_us // SECOND)
         if len(stale):
             self.clients.touch("hot", stale)
@@ -202,7 +250,8 @@ class ShardState:
     def _expired_clients(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
         gone = self._expired(self.clients, rows, self._settings.client_idle_us)
         if gone.any():
-            self.refer(self.clients["actor"][rows[gone]].astype(np.int64), -1)
+            owners = self.clients["actor"][rows[gone]] & _ROW
+            self.refer(owners[owners != _ROW].astype(np.int64), -1)
         return gone
 
     def _expired_violators(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:

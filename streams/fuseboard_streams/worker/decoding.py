@@ -4,67 +4,88 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 
 from fuseboard_schemas import columnar
 from fuseboard_schemas.codec import DecodeError, Decoder
-from fuseboard_streams.core.prepare import COLUMNS, prepare
+from fuseboard_schemas.topics import TOPICS
+from fuseboard_streams.core.events import COLUMNS as EVENT_COLUMNS
+from fuseboard_streams.core.events import ActorEvents, prepare_events
+from fuseboard_streams.core.inputs import ACKS, OVERRIDES, SIGNALS, TOOL_CALLS, Inputs, Received
+from fuseboard_streams.core.prepare import COLUMNS as CALL_COLUMNS
+from fuseboard_streams.core.prepare import ToolCalls, prepare
+from fuseboard_streams.core.shard import is_echo
 from fuseboard_streams.worker.deadletters import BadRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from fuseboard_schemas.records import DeadLetterReason, EnforcementAck
+    from fuseboard_schemas.records import DeadLetterReason
     from fuseboard_schemas.registry import Resolver
-    from fuseboard_streams.core.prepare import ToolCalls
+    from fuseboard_streams.core.identity import Rejected
     from fuseboard_streams.core.settings import HashSeeds
     from fuseboard_streams.worker.source import Arrived, RawBatch
 
     _Verdict: TypeAlias = tuple[int, DeadLetterReason, str]
     """Position in a batch, and why what is there is bad."""
 
-TOOL_CALLS = "tool-calls"
-ACKS = "enforcement-acks"
+_Columns = TypeVar("_Columns", ToolCalls, ActorEvents)
 
-
-@dataclass(slots=True)
-class Ack:
-    """An acknowledgement and where it was read."""
-
-    offset: int
-    record: EnforcementAck
+_RECORDS: Final = {topic.name: topic.record for topic in TOPICS if topic.is_input}
+"""What the values of each input are, by topic name without the prefix."""
+INPUTS: Final = tuple(_RECORDS)
+"""Every input of a shard, by topic name without the prefix."""
+_SINGLE: Final = (ACKS, SIGNALS, OVERRIDES)
+"""Inputs of few records, which are decoded one by one."""
 
 
 @dataclass(slots=True)
 class ShardWork:
     """What one batch holds for one shard."""
 
-    calls: ToolCalls | None = None
-    raw_calls: Arrived | None = None
-    """Where the calls were read, for those that the field rules refuse."""
-    acks: list[Ack] = field(default_factory=list)
+    inputs: Inputs = field(default_factory=Inputs)
+    raw: dict[str, Arrived] = field(default_factory=dict)
+    """Where each topic's records were read, for those that the field rules refuse."""
     bad: list[BadRecord] = field(default_factory=list)
     next: dict[str, int] = field(default_factory=dict)
     """The position after it, for the inputs that it has records of."""
-    arrival_us: int = 0
-    """Arrival of its last record."""
+    arrivals: dict[str, int] = field(default_factory=dict)
+    """Arrival of the last record of each of those, microseconds."""
 
     def after(self, position: dict[str, int]) -> ShardWork:
         """The part of it that has not been processed yet: what a repeated fetch brings again is dropped."""
-        calls = self.calls
-        start = position[TOOL_CALLS]
-        if calls is not None and len(calls) and calls.offset[0] < start:
-            calls = calls.take(slice(int(np.searchsorted(calls.offset, start)), None))
+        inputs = self.inputs
+        events = {topic: _rest(each, position[topic]) for topic, each in inputs.events.items()}
         return ShardWork(
-            calls=calls if calls is not None and len(calls) else None,
-            raw_calls=self.raw_calls,
-            acks=[ack for ack in self.acks if ack.offset >= position[ACKS]],
+            inputs=Inputs(
+                overrides=[each for each in inputs.overrides if each.offset >= position[OVERRIDES]],
+                signals=[each for each in inputs.signals if each.offset >= position[SIGNALS]],
+                events={topic: rest for topic, rest in events.items() if rest is not None},
+                calls=_rest(inputs.calls, position[TOOL_CALLS]) if inputs.calls is not None else None,
+                acks=[each for each in inputs.acks if each.offset >= position[ACKS]],
+            ),
+            raw=self.raw,
             bad=[bad for bad in self.bad if bad.offset >= position[bad.topic]],
             next={topic: offset for topic, offset in self.next.items() if offset > position[topic]},
-            arrival_us=self.arrival_us,
+            arrivals={topic: self.arrivals[topic] for topic, offset in self.next.items() if offset > position[topic]},
         )
+
+    def goes_on(self) -> list[str]:
+        """The inputs that it has records of, but for signals if they are all shards' own.
+
+        A shard that publishes a signal at a tick of its idle clock reads it back at once: that is no sign of life.
+        """
+        only_echoes = all(map(is_echo, self.inputs.signals)) and not any(bad.topic == SIGNALS for bad in self.bad)
+        return [topic for topic in self.next if topic != SIGNALS or not only_echoes]
+
+
+def _rest(columns: _Columns, position: int) -> _Columns | None:
+    """The records of a shard from an offset on, if there are any."""
+    if len(columns) and columns.offset[0] < position:
+        columns = columns.take(slice(int(np.searchsorted(columns.offset, position)), None))
+    return columns if len(columns) else None
 
 
 @dataclass(slots=True)
@@ -91,7 +112,7 @@ class Decoding:
         self._resolver = resolver
         self._seeds = seeds
         self._decoder = Decoder(resolver)
-        self._decoder.prepare("EnforcementAck")
+        self._decoder.prepare(*(_RECORDS[topic] for topic in _SINGLE))
 
     def decode(self, raw: RawBatch) -> Batch:
         """Every record of a batch as work for its shard.
@@ -105,34 +126,44 @@ class Decoding:
             for partition, _begin, end in arrived.runs:
                 shard = work.setdefault(partition, ShardWork())
                 shard.next[arrived.topic] = int(arrived.offset[end - 1]) + 1
-                shard.arrival_us = max(shard.arrival_us, int(arrived.arrival[end - 1]))
-            if arrived.topic == TOOL_CALLS:
-                self._tool_calls(arrived, work)
+                shard.arrivals[arrived.topic] = int(arrived.arrival[end - 1])
+                shard.raw[arrived.topic] = arrived
+            if arrived.topic in _SINGLE:
+                self._one_by_one(arrived, work)
             else:
-                self._acks(arrived, work)
+                self._columns(arrived, work)
         return Batch(raw.generation, raw.records, work, raw.ends, time.perf_counter() - started)
 
-    def _tool_calls(self, arrived: Arrived, work: dict[int, ShardWork]) -> None:
-        decoded = columnar.decode("ToolCall", arrived.values, self._resolver, only=COLUMNS)
+    def _columns(self, arrived: Arrived, work: dict[int, ShardWork]) -> None:
+        topic = arrived.topic
+        only = CALL_COLUMNS if topic == TOOL_CALLS else EVENT_COLUMNS[topic]
+        decoded = columnar.decode(_RECORDS[topic], arrived.values, self._resolver, only=only)
         partition, offset, arrival = arrived.partition, arrived.offset, arrived.arrival
         if decoded.positions is not None:
             good = decoded.positions
             partition, offset, arrival = partition[good], offset[good], arrival[good]
-        for number, calls in prepare(decoded.frame, partition, offset, arrival, self._seeds).items():
-            work[number].calls = calls
-            work[number].raw_calls = arrived
+        if topic == TOOL_CALLS:
+            for number, calls in prepare(decoded.frame, partition, offset, arrival, self._seeds).items():
+                work[number].inputs.calls = calls
+        else:
+            parts = prepare_events(topic, decoded.frame, partition, offset, arrival, self._seeds)
+            for number, events in parts.items():
+                work[number].inputs.events[topic] = events
         _add_bad(arrived, [(bad.position, bad.reason, bad.detail) for bad in decoded.bad], work)
 
-    def _acks(self, arrived: Arrived, work: dict[int, ShardWork]) -> None:
+    def _one_by_one(self, arrived: Arrived, work: dict[int, ShardWork]) -> None:
         bad: list[_Verdict] = []
         for position, value in enumerate(arrived.values.unpacked()):
             try:
-                record = self._decoder.decode(value, "EnforcementAck")
+                record = self._decoder.decode(value, _RECORDS[arrived.topic])
             except DecodeError as error:
                 bad.append((position, error.reason, error.detail))
-            else:
-                shard = int(arrived.partition[position])
-                work[shard].acks.append(Ack(int(arrived.offset[position]), record))
+                continue
+            inputs = work[int(arrived.partition[position])].inputs
+            into: dict[str, list[Received[Any]]] = {
+                ACKS: inputs.acks, SIGNALS: inputs.signals, OVERRIDES: inputs.overrides
+            }  # fmt: skip
+            into[arrived.topic].append(Received(int(arrived.offset[position]), int(arrived.arrival[position]), record))
         _add_bad(arrived, bad, work)
 
 
@@ -159,17 +190,16 @@ def bad_records(arrived: Arrived, bad: Sequence[_Verdict]) -> list[BadRecord]:
     ]
 
 
-def rejected_records(
-    work: ShardWork, shard: int, rejected: Iterable[tuple[int, DeadLetterReason, str]]
-) -> list[BadRecord]:
-    """The records of a shard that the field rules refused, by their offsets."""
-    arrived = work.raw_calls
-    wanted = list(rejected)
-    if arrived is None or not wanted:
-        return []
-    mine = np.flatnonzero(arrived.partition == shard)
-    where = mine[np.searchsorted(arrived.offset[mine], [offset for offset, _, _ in wanted])]
-    return bad_records(
-        arrived,
-        [(position, reason, detail) for position, (_, reason, detail) in zip(where.tolist(), wanted, strict=True)],
-    )
+def rejected_records(work: ShardWork, shard: int, rejected: Iterable[Rejected]) -> list[BadRecord]:
+    """The records of a shard that the field rules refused, by their topics and offsets."""
+    by_topic: dict[str, list[Rejected]] = {}
+    for each in rejected:
+        by_topic.setdefault(each.topic, []).append(each)
+    found: list[BadRecord] = []
+    for topic, several in by_topic.items():
+        arrived = work.raw[topic]
+        mine = np.flatnonzero(arrived.partition == shard)
+        where = mine[np.searchsorted(arrived.offset[mine], [each.offset for each in several])]
+        verdicts = [(at, each.reason, each.detail) for at, each in zip(where.tolist(), several, strict=True)]
+        found += bad_records(arrived, verdicts)
+    return found

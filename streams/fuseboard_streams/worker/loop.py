@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fuseboard_schemas.errors import UnreachableError
 from fuseboard_schemas.registry import PackagedResolver, Registry, RegistryResolver
-from fuseboard_schemas.topics import TopicNames
+from fuseboard_schemas.topics import TOPICS, TopicNames
 from fuseboard_streams.core.settings import HashSeeds
 from fuseboard_streams.core.shard import Shard
 from fuseboard_streams.worker.assignment import Assignment
 from fuseboard_streams.worker.clients import Clients
 from fuseboard_streams.worker.clock import Clock
-from fuseboard_streams.worker.decoding import ACKS, TOOL_CALLS, Batch, Decoding
+from fuseboard_streams.worker.decoding import INPUTS, Batch, Decoding
 from fuseboard_streams.worker.errors import TransactionAborted, WorkerError
 from fuseboard_streams.worker.http import Answer, StatusServer
 from fuseboard_streams.worker.logs import make_logger
@@ -42,8 +42,7 @@ if TYPE_CHECKING:
     from fuseboard_schemas.registry import Resolver
     from fuseboard_streams.worker.settings import WorkerSettings
 
-INPUTS: Final = (TOOL_CALLS, ACKS)
-OUTPUTS: Final = ("signals", "breaker-commands", "dead-letters", "heartbeats", "state")
+OUTPUTS: Final = tuple(topic.name for topic in TOPICS if topic.is_output)
 _MOST_ABORTS: Final = 30
 """Aborts in a row after which the worker stops: something is wrong that starting over does not mend."""
 _GARBAGE: Final = 500_000
@@ -131,7 +130,11 @@ class Worker:
         settings, clients = self._settings, self._clients
         names = TopicNames(settings.prefix)
         partitions = check_topics(
-            clients, names, INPUTS + OUTPUTS, settings.connect_timeout_s, self._warn_of_topic_setting
+            clients,
+            names,
+            tuple(dict.fromkeys(INPUTS + OUTPUTS)),
+            settings.connect_timeout_s,
+            self._warn_of_topic_setting,
         )
         seeds = HashSeeds(secrets.randbits(64), secrets.randbits(64))
         # The first shard of a process computes tables that all share; that second must not fall into a takeover.

@@ -86,7 +86,7 @@ class _Shards(Collector):
     def _counters(self) -> Iterator[Metric]:
         totals = self._metrics.core_totals()
         for name, value in totals.items():
-            yield CounterMetricFamily(f"fuseboard_core_{name}", f"Tool calls and decisions: {name}.", value=value)
+            yield CounterMetricFamily(f"fuseboard_core_{name}", f"Events and decisions: {name}.", value=value)
 
 
 class WorkerMetrics:

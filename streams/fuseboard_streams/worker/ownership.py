@@ -34,11 +34,11 @@ class OwnedShard:
     trimmed_to: int = 0
     last_beat: float = float("-inf")
     """Monotonic time of the last heartbeat."""
-    last_arrival_us: int | None = None
-    """Arrival of the last processed record."""
+    arrivals: dict[str, int] = field(default_factory=dict)
+    """Arrival of the last processed record of each input, microseconds."""
     ready_at: float = 0.0
-    caught_up_at: float | None = None
-    """Monotonic time at which it was last told to be at the end of its inputs: what waits now arrived later."""
+    caught_up_at: dict[str, float] = field(default_factory=dict)
+    """Monotonic time at which each input was last told to be at its end: what waits there now arrived later."""
     ends: dict[str, int] = field(default_factory=dict)
     """Inputs that are at their end, and the offset of that end."""
     at_end_since: float | None = None
@@ -73,20 +73,23 @@ class OwnedShard:
         )
 
     def lag_s(self, now: float, wall_us: int) -> float:
-        """How long ago the last processed record arrived; 0 at the end, and never more than the time since then.
+        """How far the input that is furthest behind is behind the clock; 0 if all are at their ends.
 
         Args:
             now: Monotonic time in seconds.
             wall_us: Wall clock in microseconds.
         """
-        if self.at_end():
-            self.caught_up_at = now
-            return 0.0
-        if self.last_arrival_us is None:
-            return max(0.0, now - self.ready_at)
-        lag = max(0.0, (wall_us - self.last_arrival_us) / 1e6)
+        self.caught_up_at.update(dict.fromkeys(self.ends, now))
+        return max((self._lag_of(topic, now, wall_us) for topic in self.next if topic not in self.ends), default=0.0)
+
+    def _lag_of(self, topic: str, now: float, wall_us: int) -> float:
+        """How long ago the last processed record arrived, and never more than the time since the end was reached."""
+        arrival, caught_up_at = self.arrivals.get(topic), self.caught_up_at.get(topic)
+        if arrival is None:
+            return max(0.0, now - (self.ready_at if caught_up_at is None else caught_up_at))
+        lag = max(0.0, (wall_us - arrival) / 1e6)
         # The first record after hours without any does not make the shard hours late.
-        return lag if self.caught_up_at is None else min(lag, now - self.caught_up_at)
+        return lag if caught_up_at is None else min(lag, now - caught_up_at)
 
     def slice_budget(self, more: int, enough: int) -> int:
         """How many bytes of the checkpoint the next entry of the state log carries, 0 for none.

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from fuseboard_streams.core.store import Delta
     from fuseboard_streams.worker.assignment import Assignment
     from fuseboard_streams.worker.clock import Clock
-    from fuseboard_streams.worker.decoding import Ack
     from fuseboard_streams.worker.metrics import WorkerMetrics
     from fuseboard_streams.worker.outgoing import Outbox
     from fuseboard_streams.worker.ownership import OwnedShard
@@ -45,7 +44,6 @@ class _Part:
     after: dict[str, int] = field(default_factory=dict)
     decisions: list[Output] = field(default_factory=list)
     bad: list[BadRecord] = field(default_factory=list)
-    acks: list[Ack] = field(default_factory=list)
     delta: Delta | None = None
     write: StateWrite | None = None
     slice_owed: int = 0
@@ -53,7 +51,7 @@ class _Part:
     @property
     def events(self) -> int:
         """How many records it folds."""
-        return (len(self.work.calls) if self.work.calls is not None else 0) + len(self.work.acks)
+        return len(self.work.inputs)
 
 
 class Processor:
@@ -157,7 +155,7 @@ class Processor:
                 rest = work.after(owned[number].next)
                 if rest.next:
                     parts.append(_Part(owned[number], rest))
-                    for topic in rest.next:
+                    for topic in rest.goes_on():
                         owned[number].saw_records(topic)
         if not self._settings.until_end:
             busy = {part.owned.number for part in parts}
@@ -174,16 +172,12 @@ class Processor:
             shard, work, number = part.owned.shard, part.work, part.owned.number
             shard.begin()
             begun.append(part)
-            if work.calls is not None:
-                shard.fold_tool_calls(work.calls)
-            if work.acks:
-                shard.fold_acks([ack.record for ack in work.acks])
+            shard.fold(work.inputs)
             if part.advance_us:
                 shard.advance(shard.stream_time + part.advance_us)
             part.decisions = shard.take_outputs()
-            rejected = [(each.offset, each.reason, each.detail) for each in shard.take_rejected()]
             # In the order of the source, whatever found them: batches must not show in the result.
-            part.bad = sorted([*work.bad, *rejected_records(work, number, rejected)], key=_source_order)
+            part.bad = sorted([*work.bad, *rejected_records(work, number, shard.take_rejected())], key=_source_order)
             outputs += [self._outbox.decision(number, each) for each in part.decisions]
             outputs += [self._outbox.dead_letter(to_dead_letter(each)) for each in part.bad]
         self._metrics.stages.labels("fold").inc(time.perf_counter() - started)
@@ -236,7 +230,7 @@ class Processor:
     # --- heartbeats
 
     def _beats(self, owned: OwnedShard, now: float) -> bool:
-        known = owned.at_end() or owned.last_arrival_us is not None
+        known = owned.at_end() or bool(owned.arrivals)
         return known and now - owned.last_beat >= self._settings.heartbeat_s
 
     def _heartbeat(self, owned: OwnedShard, now: float) -> Heartbeat:
@@ -280,8 +274,7 @@ class Processor:
             if topic in part.work.next:
                 metrics.records.labels(topic).inc(part.after[topic] - before)
         owned.next = part.after
-        if part.work.next:
-            owned.last_arrival_us = part.work.arrival_us
+        owned.arrivals.update(part.work.arrivals)
         if part.advance_us and owned.clock_from is not None:
             owned.clock_from += part.advance_us / 1_000_000
         metrics.state_bytes.inc(len(delta.block))
@@ -303,8 +296,9 @@ class Processor:
                     cause=command.cause.value,
                     reason=command.reason,
                 )
-        at_us = self._clock.wall_us() if part.work.acks else 0
-        for ack in part.work.acks:
+        acks = part.work.inputs.acks
+        at_us = self._clock.wall_us() if acks else 0
+        for ack in acks:
             self._metrics.acks.inc()
             # One for every client and transition: too many for a log that people read.
             self._log.debug(

@@ -1,4 +1,4 @@
-"""Which rules the worker's shards are to run: of a file that is watched, else the newest in the topic, else packaged."""
+"""Which rules the shards are to run: of a file that is watched, else the newest in the topic, else the packaged."""
 
 from __future__ import annotations
 
@@ -167,7 +167,9 @@ class RulesSource:
         value, key = message.value(), message.key()
         where = f"{self._topic}/{message.partition()}@{message.offset()}"
         if key != RULES_KEY.encode():
-            self._refuse(where, f"its key is {key!r}, expected {RULES_KEY!r}; apply rules with `fuseboard rules apply`.")
+            self._refuse(
+                where, f"its key is {key!r}, expected {RULES_KEY!r}; apply rules with `fuseboard rules apply`."
+            )
             return
         if value is None:
             self._use(packaged(self._base))

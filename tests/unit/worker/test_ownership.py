@@ -34,23 +34,33 @@ def test_lag_is_the_age_of_the_last_record_and_zero_at_the_end() -> None:
     each = owned()
     each.ready_at = 5.0
     assert each.lag_s(7.0, 0) == 2.0, "nothing processed yet: since it could have been"
-    each.last_arrival_us = 1_000_000
+    each.arrivals["tool-calls"] = 1_000_000
     assert each.lag_s(7.0, 4_500_000) == 3.5
+    each.saw_end("enforcement-acks", 0, now=7.0)
     assert each.lag_s(7.0, 500_000) == 0.0, "the broker's clock may be ahead"
     each.saw_end("tool-calls", 10, now=7.0)
-    each.saw_end("enforcement-acks", 0, now=7.0)
     assert each.lag_s(9.0, 9_000_000) == 0.0
 
 
 def test_a_record_after_hours_without_any_does_not_make_the_shard_hours_late() -> None:
     each = owned()
-    each.last_arrival_us = 0
+    each.arrivals["tool-calls"] = 0
     each.saw_end("tool-calls", 10, now=1.0)
     each.saw_end("enforcement-acks", 0, now=1.0)
     assert each.lag_s(7_200.0, 7_200_000_000) == 0.0
     each.saw_records("tool-calls")
     assert each.lag_s(7_200.5, 7_200_500_000) == 0.5
     assert each.lag_s(7_260.0, 7_260_000_000) == 60.0, "it grows while nothing is processed"
+
+
+def test_the_input_furthest_behind_tells_the_lag() -> None:
+    each = owned()
+    each.arrivals.update({"tool-calls": 1_000_000, "enforcement-acks": 100_000_000})
+    assert each.lag_s(200.0, 101_000_000) == 100.0, "a record that arrived just now does not hide the others"
+    each.saw_end("tool-calls", 10, now=201.0)
+    assert each.lag_s(201.0, 102_000_000) == 2.0
+    each.rewind()
+    assert each.lag_s(201.5, 102_500_000) == 2.5, "where it ends must be found again, but nothing has waited there long"
 
 
 def test_small_entries_save_up_for_a_slice() -> None:

@@ -1,0 +1,120 @@
+"""Signals that others publish: let in once and in time, or refused with a reason."""
+
+from __future__ import annotations
+
+from math import inf, nan
+from typing import Any
+
+import pytest
+
+from fuseboard_schemas.keys import home_partition
+from fuseboard_schemas.records import DeadLetterReason, Outcome, Scope, Signal, SignalLevel
+from fuseboard_streams.core.inputs import Received
+from fuseboard_streams.core.settings import SECOND, CoreSettings
+from fuseboard_streams.core.shard import Shard, is_echo
+from tests.support.calls import SEEDS, T0, Call, fold
+from tests.support.events import Remembering, give, signals
+
+TARGET = {"tenant": "default", "scope": Scope.ACTOR, "actor": "a"}
+
+
+def signal(at: float = 0, **fields: Any) -> Signal:
+    given: dict[str, Any] = {
+        "signal_id": f"s{at}", "ts": T0 + round(at * SECOND), "source": "judge", "level": SignalLevel.WARN,
+        "metric": "tone", **TARGET, **fields,
+    }  # fmt: skip
+    return Signal(**given)
+
+
+def watched(partitions: int = 1) -> tuple[Shard, Remembering]:
+    follower = Remembering()
+    return Shard(0, partitions, CoreSettings(), SEEDS, follower), follower
+
+
+def test_signals_are_told_once_and_in_order() -> None:
+    """Numbers count per client, over all its targets."""
+    shard, told = watched()
+    several = [signal(at, client_id=5, seq=seq, actor=actor) for at, seq, actor in ((0, 1, "a"), (1, 4, "b"))]
+    give(shard, signals(*several, several[0], signal(2), signal(2, client_id=6, seq=1), first_offset=3))
+    assert [(each.offset, each.ts - T0) for each in told.signals] == [
+        (3, 0),
+        (4, SECOND),
+        (6, 2 * SECOND),
+        (7, 2 * SECOND),
+    ]
+    assert [each.stream for each in told.signals] == [each.ts for each in told.signals]
+    assert told.signals[0].record == several[0]
+    assert (shard.counters.signals, shard.counters.duplicates, shard.counters.missing) == (5, 1, 0)
+    assert shard.stream_time == T0 + 2 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason", "detail"),
+    [
+        ({"scope": Scope.OTHER}, DeadLetterReason.INVALID_FIELD, "scope is OTHER: expected one of ACTOR"),
+        ({"actor": None}, DeadLetterReason.INVALID_FIELD, "actor is null: a target of scope ACTOR needs it"),
+        ({"scope": Scope.ACTOR_TOOL}, DeadLetterReason.INVALID_FIELD, "tool is null"),
+        ({"scope": Scope.TOOL, "tool": ""}, DeadLetterReason.INVALID_FIELD, "tool is empty"),
+        ({"scope": Scope.SESSION}, DeadLetterReason.INVALID_FIELD, "trace_id is null"),
+        ({"tenant": "x\0"}, DeadLetterReason.INVALID_FIELD, "NUL"),
+        ({"value": nan}, DeadLetterReason.INVALID_FIELD, "value is nan"),
+        ({"evidence_log10": inf}, DeadLetterReason.INVALID_FIELD, "evidence_log10 is inf"),
+        ({"null_p0": 1.5}, DeadLetterReason.INVALID_FIELD, "null_p0 is 1.5"),
+        ({"failures": -1}, DeadLetterReason.INVALID_FIELD, "failures is -1"),
+        ({"ts": 5}, DeadLetterReason.ANCIENT, "before 2000"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_bad_signal_is_refused_alone(wrong: dict[str, Any], reason: DeadLetterReason, detail: str) -> None:
+    shard, told = watched()
+    give(shard, signals(signal(0), signal(1, **wrong), signal(2), first_offset=8))
+    (refusal,) = shard.take_rejected()
+    assert (refusal.topic, refusal.offset, refusal.reason) == ("signals", 9, reason)
+    assert detail in refusal.detail
+    assert [each.offset for each in told.signals] == [8, 10]
+    assert shard.counters.rejected == 1
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        {"scope": Scope.ACTOR},
+        {"scope": Scope.ACTOR_TOOL, "tool": "t"},
+        {"scope": Scope.TOOL, "tool": "t"},
+        {"scope": Scope.TENANT},
+        {"scope": Scope.SESSION, "trace_id": "1" * 32},
+    ],
+    ids=lambda target: target["scope"].value,
+)
+def test_a_signal_belongs_in_the_home_of_its_target(target: dict[str, Any]) -> None:
+    given = signal(0, **target)
+    for partitions in (1, 7):
+        shard, told = watched(partitions)
+        home = home_partition(given.scope, given.tenant, given.actor, given.tool, partitions)
+        give(shard, signals(given))
+        assert len(told.signals) == (home == 0)
+        assert [each.reason for each in shard.take_rejected()] == [DeadLetterReason.MISPLACED] * (home != 0)
+
+
+def test_late_signals_are_told_as_late_and_future_ones_are_set_back() -> None:
+    shard, told = watched()
+    fold(shard, [Call(5_000)])
+    give(shard, signals(signal(1_000), signal(700), signal(699)))
+    assert [each.late for each in told.signals] == [False, False, True]
+    give(shard, signals(signal(9_000), arrival_s=6_000))
+    assert told.signals[-1].ts == shard.stream_time == T0 + 6_000 * SECOND
+    assert (shard.counters.late, shard.counters.clamped) == (1, 1)
+
+
+def test_what_shards_publish_themselves_is_passed_over() -> None:
+    """It comes back to them, for everybody's signals are in one topic."""
+    shard, told = watched()
+    outputs = fold(shard, [Call(at, Outcome.ERROR) for at in range(12)])
+    own = [each.record for each in outputs if isinstance(each.record, Signal)]
+    assert own
+    assert all(is_echo(Received(0, 0, each)) for each in own)
+    assert not is_echo(Received(0, 0, signal()))
+    before = shard.stream_time, shard.counters.events
+    give(shard, signals(*own))
+    assert told.signals == []
+    assert (shard.stream_time, shard.counters.events) == before
