@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fuseboard_schemas.axes import Axes, axes_of
 from fuseboard_schemas.records import (
     Action,
     BreakerCommand,
     BreakerState,
     Cause,
     Hold,
-    ModelAccess,
-    RunAccess,
-    ToolAccess,
-    WriteAccess,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from fuseboard_streams.core.breaker import Breaker, Evidence
     from fuseboard_streams.core.breaker_params import BreakerParams
 
@@ -30,31 +24,6 @@ __all__ = ["Axes", "axes_of", "describe_evidence", "describe_reason", "to_comman
 _SUBJECT_LENGTH = 120
 """Characters of a name that are shown: names come from outside and may be as long as a record."""
 _DAY_US = 86_400_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Axes:
-    """What enforcers obey: four independent restrictions."""
-
-    model: ModelAccess = ModelAccess.ANY
-    writes: WriteAccess = WriteAccess.FREE
-    tool_access: ToolAccess = ToolAccess.ON
-    run: RunAccess = RunAccess.ON
-
-
-def axes_of(actions: Iterable[Action]) -> Axes:
-    """The join of what several actions ask for: on each axis the hardest.
-
-    "The hardest action" would be no order: READ_ONLY does not contain FAST_MODEL_ONLY.
-    """
-    asked = frozenset(actions)
-    writes = WriteAccess.APPROVAL if Action.REQUIRE_APPROVAL in asked else WriteAccess.FREE
-    return Axes(
-        model=ModelAccess.FAST_ONLY if Action.FAST_MODEL_ONLY in asked else ModelAccess.ANY,
-        writes=WriteAccess.REFUSED if Action.READ_ONLY in asked else writes,
-        tool_access=ToolAccess.OFF if Action.DISABLE_TOOL in asked else ToolAccess.ON,
-        run=RunAccess.HALT if Action.HALT in asked else RunAccess.ON,
-    )
 
 
 def to_command(breaker: Breaker, params: BreakerParams, *, runbook: str | None = None) -> BreakerCommand | None:
