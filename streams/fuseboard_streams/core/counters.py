@@ -29,6 +29,8 @@ class ShardCounters:
     clients_unknown: int = 0
     """Events of new clients beyond the limit, which could not be deduplicated."""
     acks: int = 0
+    overrides: int = 0
+    """Orders of people, repeated and refused ones included."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from fuseboard_detectors.arithmetic import log10
 from fuseboard_schemas.keys import Target, actor_key, breaker_id
-from fuseboard_schemas.records import Action, BreakerCommand, BreakerState, Effect, Scope, Signal, SignalLevel
+from fuseboard_schemas.records import Action, BreakerCommand, Effect, Scope, Signal, SignalLevel
 from fuseboard_streams.core.breaker import Breaker, Evidence, Moment
 from fuseboard_streams.core.commands import describe_evidence, to_command
 from fuseboard_streams.core.piece import ERROR, OK, TIMEOUT, Piece
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from fuseboard_streams.core.breakers import Breakers
     from fuseboard_streams.core.counters import ShardCounters
     from fuseboard_streams.core.identity import Identities
+    from fuseboard_streams.core.ruleset import Response
     from fuseboard_streams.core.settings import CoreSettings
     from fuseboard_streams.core.state import ShardState
     from fuseboard_streams.core.tables import Table
@@ -55,7 +57,7 @@ class _Level:
 
     order: int
     scope: Scope
-    action: Action
+    response: Response
     table: Table
     cap: TraceCap
 
@@ -89,8 +91,9 @@ class Decisions:
         self._outputs: list[Output] = []
         self._pending: list[tuple[int, int, Callable[[], None]]] = []
         self._traces: dict[int, int | None] = {}
-        self._tools = _Level(_TOOLS, Scope.ACTOR_TOOL, Action.DISABLE_TOOL, state.tools, state.tool_cap)
-        self._actors = _Level(_ACTORS, Scope.ACTOR, Action.READ_ONLY, state.actors, state.actor_cap)
+        disable, read_only = (settings.response(action) for action in (Action.DISABLE_TOOL, Action.READ_ONLY))
+        self._tools = _Level(_TOOLS, Scope.ACTOR_TOOL, disable, state.tools, state.tool_cap)
+        self._actors = _Level(_ACTORS, Scope.ACTOR, read_only, state.actors, state.actor_cap)
 
     @property
     def traces_evicted(self) -> int:
@@ -268,7 +271,7 @@ class Decisions:
             rule=self._settings.rule,
             level=grade,
             metric="calls.failed",
-            value=evidence.failures / evidence.calls,
+            value=finding.failures / finding.calls,
             evidence_log10=evidence.log10,
             null_p0=evidence.null_p0,
             calls=evidence.calls,
@@ -280,21 +283,43 @@ class Decisions:
         )
         self._outputs.append(Output("signals", actor_key(tenant, actor).encode(), signal))
         if finding.tripped:
-            tripped = self._breakers.trip(
-                target,
-                moment,
-                evidence,
-                action=level.action,
-                rule=self._settings.rule,
-                rules_version=self._settings.rules_version,
-            )
-            self.publish_breakers((tripped,))
+            fired = self._breakers.fire(target, moment, level.response, evidence)
+            self.publish_breakers(fired.changed)
+            # Whatever came of it: the statistic has begun anew, and goes on if its rule can still climb.
+            self._follow(level, finding.row, self._breakers.get(identity))
 
     def publish_breakers(self, changed: Sequence[Breaker]) -> None:
-        """Publish transitions, a tombstone for a breaker that is forgotten."""
+        """Publish transitions, a tombstone for a breaker that is forgotten, and let statistics rest or go on."""
         for breaker in changed:
-            command = to_command(breaker, self._settings.breaker, runbook=self._settings.runbook)
+            self._thaw(breaker)
+            command = to_command(breaker, self._settings.breaker)
             self._outputs.append(Output("breaker_commands", breaker.breaker_id.encode(), command))
+
+    def _thaw(self, breaker: Breaker) -> None:
+        """Let the statistic of a breaker's target go on, or rest, as the hold of its rule says."""
+        tenant, actor = breaker.tenant, breaker.actor
+        if breaker.scope is Scope.ACTOR_TOOL and actor is not None and breaker.tool is not None:
+            level, row = self._tools, self._identities.find_tool(tenant, actor, breaker.tool)
+        elif breaker.scope is Scope.ACTOR and actor is not None:
+            level, row = self._actors, self._identities.find_actor(tenant, actor)
+        else:
+            return
+        if row is not None:
+            self._follow(level, row, breaker)
+
+    def _follow(self, level: _Level, row: int, breaker: Breaker | None) -> None:
+        """A row is frozen while firing again would change nothing: the statistic of a tool that is off learns nothing.
+
+        When its rule's hold is gone, or can climb, it goes on with the calls that begin from then on.
+        """
+        held = None if breaker is None else breaker.hold_of(level.response.rule)
+        frozen = held is not None and not held.listens
+        if breaker is None or bool(level.table["frozen"][row]) == frozen:
+            return
+        level.table.touch("stat", np.array([row]))
+        level.table["frozen"][row] = frozen
+        if not frozen:
+            level.table["closed_at"][row] = breaker.decided_at
 
     def _target(self, level: _Level, row: int) -> Target:
         state = self._state
@@ -323,15 +348,10 @@ class Decisions:
             if identity == gate and epoch is not None and suits:
                 ok = int(piece.calls.outcome[at]) not in (ERROR, TIMEOUT)
                 changed = self._breakers.probe(identity, int(epoch), ok, self._moment(piece, at))
-                if changed:
-                    self._after_probe(level, row, at, changed, int(piece.stream[at]))
-
-    def _after_probe(self, level: _Level, row: int, at: int, changed: Sequence[Breaker], now_us: int) -> None:
-        if changed[-1].state is BreakerState.CLOSED:
-            level.table.touch("stat", np.array([row]))
-            level.table["frozen"][row] = 0
-            level.table["closed_at"][row] = now_us
-        self._pending.append((at, _PROBES, lambda: self.publish_breakers(changed)))
+                for breaker in changed:
+                    # At once: the calls of this piece that begin after it count already.
+                    self._thaw(breaker)
+                self._pending.append((at, _PROBES, partial(self.publish_breakers, changed)))
 
 
 def _until_trips(entries: Entries, findings: Sequence[Finding]) -> Bools:

@@ -35,6 +35,8 @@ class Rejected:
     offset: int
     reason: DeadLetterReason
     detail: str
+    topic: str = "tool-calls"
+    """Short name of the topic that the record came in."""
 
 
 class Identities:
@@ -96,6 +98,12 @@ class Identities:
         """The row of an actor, or None."""
         lo, hi = hash_actors(pl.Series([tenant]), pl.Series([actor]), self._seeds)
         row = int(self._actors.find(lo, hi)[0])
+        return row if row >= 0 else None
+
+    def find_tool(self, tenant: str, actor: str, tool: str) -> int | None:
+        """The row of an actor's tool, or None."""
+        lo, hi = hash_actors(pl.Series([tenant]), pl.Series([actor]), self._seeds)
+        row = int(self._tools.find(*extend_with_tool(lo, hi, pl.Series([tool]), self._seeds))[0])
         return row if row >= 0 else None
 
     def rows_of(self, calls: ToolCalls) -> tuple[Rows, list[Rejected]]:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 from fuseboard_detectors.failure import FailureParams
 from fuseboard_streams.core.breaker_params import BreakerParams
+from fuseboard_streams.core.ruleset import RecoveryPlan, Response, Rung
+
+if TYPE_CHECKING:
+    from fuseboard_schemas.records import Action
 
 SECOND = 1_000_000
 """Microseconds in a second; every time in the core is in microseconds."""
@@ -66,6 +71,19 @@ class CoreSettings:
             return self.failure
         chosen = self.priors[prior - 1]
         return replace(self.failure, prior_alpha=chosen.alpha, prior_beta=chosen.beta)
+
+    def response(self, action: Action) -> Response:
+        """What follows when the failure rule fires."""
+        breaker = self.breaker
+        return Response(
+            rule=self.rule,
+            ladder=(Rung(action),),
+            recovery=RecoveryPlan(
+                cooldown_us=breaker.base_cooldown_us, max_cooldown_us=breaker.max_cooldown_us, probes=breaker.probes
+            ),
+            runbook=self.runbook,
+            rules_version=self.rules_version,
+        )
 
     @property
     def piece_us(self) -> int:

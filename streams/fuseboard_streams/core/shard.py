@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_detectors.failure import fold_successes, mean_r
-from fuseboard_schemas.records import DeadLetterReason, EnforcementAck
+from fuseboard_schemas.keys import Target, home_partition
+from fuseboard_schemas.records import DeadLetterReason, EnforcementAck, Override
+from fuseboard_schemas.rules import check_override
+from fuseboard_streams.core.breaker import Moment
 from fuseboard_streams.core.breakers import Breakers
 from fuseboard_streams.core.counters import ShardCounters, ToolEvidence
 from fuseboard_streams.core.decisions import Decisions, Output
@@ -41,6 +44,7 @@ class Shard:
 
     def __init__(self, number: int, partitions: int, settings: CoreSettings, seeds: HashSeeds) -> None:
         self.number = number
+        self._partitions = partitions
         self._settings = settings
         self._state = ShardState(settings)
         state = self._state
@@ -99,7 +103,7 @@ class Shard:
         return self._decisions.take_outputs()
 
     def take_rejected(self) -> list[Rejected]:
-        """The calls that the field rules refused since the last call."""
+        """The records that were refused since the last call, in their order."""
         rejected, self._rejected = self._rejected, []
         return rejected
 
@@ -178,6 +182,40 @@ class Shard:
             self.counters.acks += 1
             if self._breakers.get(ack.breaker_id) is not None:
                 self._state.acknowledge(ack.breaker_id, ack.epoch)
+                self._breakers.acknowledge(ack.breaker_id, ack.epoch, Moment(self.stream_time))
+
+    def fold_overrides(self, overrides: Sequence[tuple[int, int, Override]]) -> None:
+        """Carry out people's orders, each once: one whose id has been seen before is passed over.
+
+        They do not move stream time on: a shard that is behind would take all calls up to the order for late.
+        Those that cannot be carried out change nothing and are handed out by `take_rejected`.
+
+        Args:
+            overrides: The offset in ``overrides``, the arrival in microseconds, and the order of each.
+        """
+        for offset, arrival, order in overrides:
+            self.counters.overrides += 1
+            problem = self._refused(order, arrival)
+            if problem is None and self._state.remember_order(order.override_id):
+                target = Target(order.scope, order.tenant, order.actor, order.tool, order.trace_id)
+                # A shard that has seen no call has no time of its own yet.
+                now = self.stream_time or arrival
+                ordered = self._breakers.order(target, order, Moment(now, order.override_id, offset))
+                self._decisions.publish_breakers(ordered.changed)
+                if ordered.refused is not None:
+                    problem = DeadLetterReason.INVALID_FIELD, ordered.refused
+            if problem is not None:
+                self._reject([Rejected(offset, *problem, topic="overrides")])
+
+    def _refused(self, order: Override, arrival: int) -> tuple[DeadLetterReason, str] | None:
+        detail = check_override(order, max(arrival, self.stream_time))
+        if detail is not None:
+            return DeadLetterReason.INVALID_FIELD, detail
+        home = home_partition(order.scope, order.tenant, order.actor, order.tool, self._partitions)
+        if home == self.number:
+            return None
+        detail = f"orders about this target belong to partition {home} of {self._partitions}, not {self.number}"
+        return DeadLetterReason.MISPLACED, detail
 
     def acknowledged(self, breaker_id: str) -> tuple[int, int]:
         """The newest acknowledged epoch of a breaker, and how many acknowledgements it has."""

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 Rows: TypeAlias = NDArray[np.int64]
 
-_TOOL, _BREAKER, _ACK = "tool", "breaker", "ack"
+_TOOL, _BREAKER, _ACK, _VIRTUAL, _ORDER = "tool", "breaker", "ack", "virtual", "order"
+ORDERS_REMEMBERED = 10_000
+"""Ids of people's orders that a shard knows again; the oldest make room."""
 
 
 class ShardState:
@@ -57,6 +59,8 @@ class ShardState:
         self.tool_statistic = Statistic(self.tools, settings)
         self.actor_statistic = Statistic(self.actors, settings, self.rings)
         self._now_s = 0
+        self._orders: set[str] = set()
+        self._orders_touched = False
         self._store.expire("tools", self._expired_tools)
         self._store.expire("clients", self._expired_clients)
         self._store.expire("actors", self._expired_actors)
@@ -66,6 +70,7 @@ class ShardState:
     def begin(self) -> None:
         """Open a transaction."""
         self._store.begin()
+        self._orders_touched = False
 
     def record(self, stream_time: int, new_tools: Mapping[int, str], breakers: Breakers) -> None:
         """Put what lives outside the tables into the store, before its changes are encoded."""
@@ -81,6 +86,11 @@ class ShardState:
                 objects.delete(_ACK, breaker_id)
             else:
                 objects.put(_BREAKER, breaker_id, encode(breaker))
+        for name, data in breakers.virtual.changes():
+            if data is None:
+                objects.delete(_VIRTUAL, name)
+            else:
+                objects.put(_VIRTUAL, name, data)
 
     def encode_changes(self, slice_bytes: int) -> Delta:
         """The block of this transaction."""
@@ -93,6 +103,8 @@ class ShardState:
     def rollback(self) -> None:
         """Take them back."""
         self._store.rollback()
+        if self._orders_touched:
+            self._load_orders()
         self.tool_cap.rebuild()
         self.actor_cap.rebuild()
 
@@ -108,6 +120,9 @@ class ShardState:
         self._store.finish_restore()
         for _, value in self._store.objects.items(_BREAKER):
             breakers.put(decode(value))
+        for name, value in self._store.objects.items(_VIRTUAL):
+            breakers.virtual.restore(name, value)
+        self._load_orders()
         self.tool_cap.rebuild()
         self.actor_cap.rebuild()
         return int(self._store.scalars.get("stream_time") or 0)
@@ -128,6 +143,27 @@ class ShardState:
             return 0, 0
         epoch, count = value.split()
         return int(epoch), int(count)
+
+    # --- orders of people
+
+    def remember_order(self, order_id: str) -> bool:
+        """Remember an order's id; False if it is known already: the order has been answered."""
+        if order_id in self._orders:
+            return False
+        # A ring: the newest takes the place of the oldest.
+        count = int(self._store.scalars.get("orders") or 0)
+        self._store.scalars["orders"] = count + 1
+        place = f"{count % ORDERS_REMEMBERED:05d}"
+        oldest = self._store.objects.get(_ORDER, place)
+        if oldest is not None:
+            self._orders.discard(oldest.decode())
+        self._store.objects.put(_ORDER, place, order_id.encode())
+        self._orders.add(order_id)
+        self._orders_touched = True
+        return True
+
+    def _load_orders(self) -> None:
+        self._orders = {value.decode() for _, value in self._store.objects.items(_ORDER)}
 
     # --- references and forgetting
 

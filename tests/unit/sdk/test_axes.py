@@ -11,8 +11,14 @@ import pytest
 from fuseboard import Action, Effect, ModelAccess, Scope, ToolBlocked
 from fuseboard.view import Breaker
 from fuseboard_schemas.axes import Axes, axes_of, plain_action
+from fuseboard_schemas.codec import Decoder, Encoder
+from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import BreakerState, Hold, Recovery
-from fuseboard_streams.core import commands
+from fuseboard_streams.core.breaker import Moment
+from fuseboard_streams.core.breaker_params import BreakerParams
+from fuseboard_streams.core.breakers import Breakers
+from fuseboard_streams.core.commands import to_command
+from fuseboard_streams.core.ruleset import RecoveryPlan, Response, Rung
 from tests.unit.sdk.support import NOW_US, World, command, world
 
 if TYPE_CHECKING:
@@ -43,8 +49,21 @@ def refusal(tool: Callable[[], object]) -> ToolBlocked:
     return caught.value
 
 
-def test_worker_and_enforcer_have_one_definition() -> None:
-    assert commands.axes_of is axes_of
+@pytest.mark.parametrize("actions", [some for n in (1, 2, 3) for some in itertools.combinations(Action, n)])
+def test_worker_and_enforcer_agree_on_the_join(actions: tuple[Action, ...]) -> None:
+    """Through a real breaker with one hold for each action, its command's bytes, and the enforcer's view."""
+    breakers = Breakers(BreakerParams())
+    for action in actions:
+        response = Response(f"rule-{action}", (Rung(action),), recovery=RecoveryPlan(Recovery.PERSON))
+        breakers.fire(Target(Scope.ACTOR, "default", "agent"), Moment(NOW_US), response)
+    state = breakers.get("ACTOR:default/agent")
+    assert state is not None
+    made = to_command(state, BreakerParams())
+    seen = Breaker.of(Decoder().decode(Encoder("BreakerCommand").encode(made), "BreakerCommand"))
+    assert seen is not None
+    assert seen.axes == axes_of(actions)
+    assert seen.axes == axes_of(hold.action for hold in seen.command.holds)
+    assert seen.command.action is plain_action(axes_of(actions))
 
 
 @pytest.mark.parametrize("state", [BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.FORCED_OPEN])
