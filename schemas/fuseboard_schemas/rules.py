@@ -5,12 +5,14 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from fuseboard_schemas.records.enums import Scope
+from fuseboard_schemas.axes import ACTIONS_OF
+from fuseboard_schemas.records import Action, OverrideKind, Scope
 
 if TYPE_CHECKING:
-    from fuseboard_schemas.records import Signal
+    from fuseboard_schemas.records import Override, Signal
 
 MAX_NAME_BYTES = 256
+MAX_REASON_BYTES = 4_096
 _TARGETS: dict[Scope, tuple[str, ...]] = {
     Scope.ACTOR: ("actor",),
     Scope.ACTOR_TOOL: ("actor", "tool"),
@@ -71,4 +73,66 @@ def _check_names(names: dict[str, str | None]) -> str | None:
             return f"{field} contains a NUL character: remove it"
         if len(value.encode()) > MAX_NAME_BYTES:
             return f"{field} is longer than {MAX_NAME_BYTES} bytes: shorten it"
+    return None
+
+
+def check_override(order: Override, now_us: int) -> str | None:
+    """Why a person's order cannot be carried out whatever the state of its breaker, or None if it can.
+
+    Args:
+        order: The order.
+        now_us: The later of its arrival and the stream time, microseconds: an order that ends before is over already.
+    """
+    return _check_words(order) or _check_order_target(order) or _check_kind(order) or _check_end(order, now_us)
+
+
+def _check_words(order: Override) -> str | None:
+    for field, value, most in (
+        ("override_id", order.override_id, MAX_NAME_BYTES),
+        ("person", order.person, MAX_NAME_BYTES),
+        ("reason", order.reason, MAX_REASON_BYTES),
+    ):
+        if not value.strip():
+            return f"{field} is empty: expected 1 to {most} bytes"
+        if len(value.encode()) > most:
+            return f"{field} is longer than {most} bytes: shorten it"
+    return None
+
+
+def _check_order_target(order: Override) -> str | None:
+    given = {"actor": order.actor, "tool": order.tool, "trace_id": order.trace_id}
+    wrong = check_target(order.scope, order.tenant, **given)
+    if wrong is not None:
+        return wrong
+    for field, value in given.items():
+        if value is not None and field not in _TARGETS[order.scope]:
+            return f"{field} is given, but a target of scope {order.scope} has none: remove it, or choose another scope"
+    return None
+
+
+def _check_kind(order: Override) -> str | None:
+    kind, action = order.kind, order.action
+    if kind is OverrideKind.APPROVE:
+        return "kind APPROVE is reserved: this version does not carry approvals out"
+    if kind is OverrideKind.OTHER:
+        return "kind OTHER is no order: expected one of TRIP, RESET, HOLD, BYPASS, ACKNOWLEDGE"
+    if kind in (OverrideKind.TRIP, OverrideKind.HOLD):
+        fitting = ACTIONS_OF[order.scope]
+        if action not in fitting and not (kind is OverrideKind.HOLD and action is Action.NONE):
+            listed = ", ".join(each for each in Action if each in fitting)
+            return f"action {action} does not fit scope {order.scope}: expected one of {listed}"
+    elif action is not Action.NONE:
+        return f"action {action} is given with kind {kind}, which enforces nothing: leave it NONE"
+    if order.rule is not None and kind is not OverrideKind.RESET:
+        return f"rule {order.rule} is given with kind {kind}: only RESET can be about a single rule"
+    return None
+
+
+def _check_end(order: Override, now_us: int) -> str | None:
+    if order.expires_at is None:
+        return "expires_at is missing: a bypass must end" if order.kind is OverrideKind.BYPASS else None
+    if order.kind in (OverrideKind.RESET, OverrideKind.ACKNOWLEDGE):
+        return f"expires_at is given with kind {order.kind}, which does not last: remove it"
+    if order.expires_at <= now_us:
+        return f"expires_at {order.expires_at} microseconds is in the past: it is {now_us} already"
     return None

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from fuseboard.errors import ToolBlocked
 from fuseboard.view import NEVER, Breaker, Freshness, Snapshot, View, every_tool, interest
+from fuseboard_schemas.axes import hardest
 from fuseboard_schemas.keys import actor_key, breaker_id
-from fuseboard_schemas.records import Action, BreakerState, Effect, Scope
+from fuseboard_schemas.records import Action, BreakerState, Effect, Recovery, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fuseboard_schemas.records import BreakerCommand
+
 _UNKNOWN_RETRY_S = 1.0
 _STALE_RETRY_S = 5.0
-_HARDNESS = {
-    Action.HALT: 4,
-    Action.DISABLE_TOOL: 3,
-    Action.READ_ONLY: 2,
-    Action.REQUIRE_APPROVAL: 1,
-}
 
 
 class OnStale(StrEnum):
@@ -193,7 +191,8 @@ class Gate:
         firm = [breaker for breaker in holding if not _may_probe(breaker, slot.effect)]
         refusing = [breaker for breaker in firm if not breaker.wants_approval(slot.effect)]
         if refusing:
-            return self._blocked(slot, max(refusing, key=_hardness))
+            worst = hardest(breaker.command.action for breaker in refusing)
+            return self._blocked(slot, next(breaker for breaker in refusing if breaker.command.action is worst))
         stale = not state.covered or now >= slot.fresh.until
         if stale and slot.on_stale is OnStale.DENY:
             return self._stale(slot, state)
@@ -230,9 +229,11 @@ class Gate:
 
     def _blocked(self, slot: Slot, breaker: Breaker) -> ToolBlocked:
         command = breaker.command
-        reason = command.reason.rstrip(". ") or "a breaker is open"
+        forced = command.state is BreakerState.FORCED_OPEN
+        reason = (command.reason.rstrip(". ") or "a breaker is open") + (_by_whom(command) if forced else "")
         # Nobody probes such a tool: a time at which to try again would be a promise that nobody keeps.
-        for_ever = slot.effect is Effect.IRREVERSIBLE and command.scope is Scope.ACTOR_TOOL
+        probed = not command.holds or any(hold.recovery is Recovery.PROBE for hold in command.holds)
+        for_ever = slot.effect is Effect.IRREVERSIBLE and command.scope is Scope.ACTOR_TOOL and probed and not forced
         return ToolBlocked(
             slot.tool,
             f"{reason}; {_NEVER_PROBED}" if for_ever else reason,
@@ -273,9 +274,17 @@ class Gate:
         self._marked = {}
 
 
+def _by_whom(command: BreakerCommand) -> str:
+    """Who holds a breaker open by hand, and for how long."""
+    person = f"; ordered by {command.person}" if command.person else "; ordered by a person"
+    if command.expires_at is None:
+        return f"{person}, until it is reset"
+    try:
+        end = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(command.expires_at // 1_000_000))
+    except (OverflowError, OSError, ValueError):  # A year that this machine cannot write.
+        return f"{person}, for very long"
+    return f"{person}, until {end}"
+
+
 def _may_probe(breaker: Breaker, effect: Effect) -> bool:
     return breaker.half_open and effect is not Effect.IRREVERSIBLE
-
-
-def _hardness(breaker: Breaker) -> int:
-    return _HARDNESS.get(breaker.command.action, 0)

@@ -12,18 +12,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from fuseboard_schemas.axes import Axes
 from fuseboard_schemas.keys import KeyFormatError, actor_key, breaker_id, parse_breaker_id
-from fuseboard_schemas.records import (
-    BreakerCommand,
-    BreakerState,
-    Effect,
-    Mode,
-    ModelAccess,
-    RunAccess,
-    Scope,
-    ToolAccess,
-    WriteAccess,
-)
+from fuseboard_schemas.records import BreakerCommand, BreakerState, Effect, Mode, ModelAccess, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,10 +79,7 @@ class Breaker:
     """An enforced breaker that is not closed."""
 
     command: BreakerCommand
-    stops_everything: bool
-    stops_tool: bool
-    writes: WriteAccess
-    fast_model_only: bool
+    axes: Axes
     half_open: bool
 
     @classmethod
@@ -99,30 +87,20 @@ class Breaker:
         """The breaker to enforce, or None when the command holds nothing back."""
         if command.mode is not Mode.ENFORCE or command.state not in _HOLDING:
             return None
-        return cls(
-            command=command,
-            stops_everything=command.run is RunAccess.HALT,
-            # An actor's or a tenant's breaker names no tool: switched off there means all of them.
-            stops_tool=command.tool_access is ToolAccess.OFF,
-            writes=command.writes,
-            fast_model_only=command.model is ModelAccess.FAST_ONLY,
-            half_open=command.state is BreakerState.HALF_OPEN,
-        )
+        return cls(command, Axes.of(command), half_open=command.state is BreakerState.HALF_OPEN)
+
+    @property
+    def fast_model_only(self) -> bool:
+        """Whether only fast models may be called: a halted agent may call none, but that is not asked here."""
+        return self.axes.model is ModelAccess.FAST_ONLY
 
     def refuses(self, effect: Effect) -> bool:
         """Whether a call with this effect is held back, be it for approval or altogether."""
-        if self.stops_everything or self.stops_tool:
-            return True
-        return self.writes is not WriteAccess.FREE and effect is not Effect.READ
+        return self.axes.refuses(effect)
 
     def wants_approval(self, effect: Effect) -> bool:
         """Whether an approval would be enough for a call with this effect."""
-        return (
-            not self.stops_everything
-            and not self.stops_tool
-            and self.writes is WriteAccess.APPROVAL
-            and effect is not Effect.READ
-        )
+        return self.axes.wants_approval(effect)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,17 +67,9 @@ class BreakerParams:
     def min_cooldown_us(self) -> int:
         """The shortest time between a transition and the timer that it starts.
 
-        A transition at stream time t makes no timer due before t + ``min_cooldown_us``. Whoever folds events in pieces
-        relies on it: a piece spanning less stream time than this can run all timers known when it starts, cut at
-        their times, and no timer made inside the piece falls due inside it.
+        A rule that fires, or a probe's result, at stream time t makes no timer due before t + ``min_cooldown_us``,
+        whatever the rule says. Whoever folds events in pieces relies on it: a piece spanning less stream time than
+        this can run all timers known when it starts, cut at their times, and no timer made inside the piece falls due
+        inside it. What people order and what is told at ticks may be due at once: it comes between pieces.
         """
         return min(min(self.base_cooldown_us, self.max_cooldown_us) // 2, self.wave_us, self.forget_after_us)
-
-    def cooldown_us(self, reopenings: int) -> int:
-        """The cooldown before jitter after so many reopenings: doubling, up to the maximum."""
-        # The doubling is cut where it surely exceeds any maximum: a shift by thousands would build a huge number.
-        return min(self.base_cooldown_us << min(reopenings, 62), self.max_cooldown_us)
-
-    def quota(self, clients: int) -> int:
-        """How many probes each of so many clients may admit in a wave: at least one, at most the whole wave."""
-        return max(1, self.probes // max(1, clients))

@@ -1,17 +1,39 @@
-"""The breakers of one shard: a state machine driven by trips, probe results and stream time.
+"""The breakers of one shard: what holds each, driven by rules, probe results, orders of people, and stream time.
+
+A breaker holds a set of **holds**, one per rule. What is enforced is the join of what they ask for.
 
 ```
-            trip                      timer: cooldown over
-  CLOSED ─────────► OPEN ───────────────────────────────► HALF_OPEN ─┐ next wave: the quota's results are in,
-    ▲                ▲                                     │  │  ▲   │ or the wave's time is over
-    │                └─ probes fail, do not decide, ───────┘  │  └───┘
-    │                   or three waves bring no result        │
-    └───────────────────────── probes pass ───────────────────┘
+              fire, or an order              all holds probe, and their cooldowns are over
+   ┌────────┐ ───────────────► ┌──────────┐ ──────────────────────────────► ┌───────────┐ ─┐ next wave: the quota's
+   │ CLOSED │                  │   OPEN   │                                 │ HALF_OPEN │  │ results are in, or the
+   └────────┘ ◄─────────────── └──────────┘ ◄────────────────────────────── └───────────┘ ◄┘ wave's time is over
+     ▲    ▲    the last hold     │      ▲     probes fail or do not decide, three waves
+     │    │    is released       │      │     bring no result, another hold, a rung up
+     │    └──────────────────────│──────│───────────────────────────────────────┘ probes pass
+     │ expiry, reset             ▼      │ expiry, reset of one rule (of the last hold: CLOSED)
+   ┌─────────────────────────────────────────────────┐
+   │ FORCED_OPEN (trip, hold) FORCED_CLOSED (bypass) │   holds come, climb and go underneath
+   └─────────────────────────────────────────────────┘
+
+   one hold:     fire again on calls made under the rung, or its time ──► one rung up (none above DISABLE_TOOL, HALT)
+     PROBE       probes pass ──► one rung down           WINDOW    the window rolls over ──► released
+     CLEAR       quiet for long enough ──► one rung down PERSON    an order ──► released; so is every critical rung
+     any, on a session: an hour ──► released             any       reset, rule removed, blamed on another ──► released
 ```
 
 There is no clock and no randomness here. Time is the shard's stream time; transitions by time happen only at ticks, on
 whole seconds, and take the timer's time as theirs, so that it does not matter how often ticks are called. Jitter is
 derived from the breaker's id and epoch.
+
+Choices that the picture does not show:
+
+* A breaker that trips again within twice its last cooldown (before jitter) after probes let it in is flapping: its
+  cooldown goes on doubling where it was. Nothing else remembers: a release by a person, a window or quiet does not.
+* A hold that may be probed waits with its cooldown over while another kind of hold is there, or an order.
+* Under FORCED_OPEN the order's action is joined with the holds'; under FORCED_CLOSED nothing is enforced and nothing
+  climbs, and when it ends every rung is in force anew. A new order replaces the one before.
+* Nothing is weakened without a command whose cause is a release: PROBES_PASSED, CONDITION_CLEARED, EXPIRED, OVERRIDE,
+  RULE_REMOVED or ATTRIBUTED.
 
 How many calls a half-open period admits: a period counts at most ``max_probes`` (40) results, and each enforcer
 admits at most the wave's quota under each epoch. If no more enforcers act than clients were counted, a wave that ends
@@ -26,20 +48,26 @@ nothing when results come back within their wave. From here a probe that hangs l
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
-from dataclasses import replace
-from hashlib import blake2b
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from enum import Enum, auto
 from typing import TYPE_CHECKING, TypeAlias
 
-from fuseboard_detectors.probes import ProbeTest, ProbeVerdict
-from fuseboard_schemas.keys import Target, breaker_id
-from fuseboard_schemas.records import Action, BreakerState, Cause, Mode, Recovery, Severity
-from fuseboard_streams.core.breaker import Breaker, Evidence, Moment
+from fuseboard_detectors.probes import ProbeVerdict
+from fuseboard_schemas.records import BreakerState, Cause, Mode, Recovery
+from fuseboard_streams.core.breaker import Breaker, Evidence, Moment, id_of
+from fuseboard_streams.core.holds import RuleHold, ceil_second
+from fuseboard_streams.core.orders import answer_order
+from fuseboard_streams.core.transitions import Transitions, What
+from fuseboard_streams.core.virtual import VirtualHolds
 
 if TYPE_CHECKING:
+    from fuseboard_schemas.keys import Target
+    from fuseboard_schemas.records import Override
     from fuseboard_streams.core.breaker_params import BreakerParams
+    from fuseboard_streams.core.ruleset import Response
 
-__all__ = ["Breakers", "ClientsOf", "ceil_second"]
+__all__ = ["Breakers", "ClientsOf", "Fired", "Ordered", "Outcome", "ceil_second"]
 
 ClientsOf: TypeAlias = Callable[[str, str], int]
 """(tenant, actor) to the clients of that actor seen within ``client_window_us``; the actor is "" for whole tenants."""
@@ -49,9 +77,31 @@ _HEAP_SLACK = 64
 """Stale timers that are kept in any case: small heaps are not worth rebuilding."""
 
 
-def ceil_second(time_us: int) -> int:
-    """The first whole second not before a time, both in microseconds."""
-    return -(-time_us // _SECOND) * _SECOND
+class Outcome(Enum):
+    """What came of a rule's firing."""
+
+    NOTHING = auto()
+    """It holds already, or would."""
+    TRIPPED = auto()
+    """A hold began; of a rule that only watches, a virtual one."""
+    CLIMBED = auto()
+    """Its hold went up a rung."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """What came of a rule's firing, and the transitions to publish."""
+
+    outcome: Outcome
+    changed: tuple[Breaker, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """What came of a person's order: the transitions to publish, or why it is refused."""
+
+    changed: tuple[Breaker, ...] = ()
+    refused: str | None = None
 
 
 class Breakers:
@@ -59,11 +109,13 @@ class Breakers:
 
     Between :meth:`begin` and :meth:`commit` every change can be taken back by :meth:`rollback`; states are immutable
     and replaced on write. A breaker that is closed costs memory, and nothing per tick. Calls come in the order of
-    stream time: whoever trips or probes at a time has first run the timers due before it.
+    stream time: whoever fires or probes at a time has first run the timers due before it.
     """
 
     def __init__(self, params: BreakerParams) -> None:
         self._params = params
+        self._transitions = Transitions(params)
+        self.virtual = VirtualHolds()
         self._rows: dict[str, Breaker] = {}
         self._open: set[str] = set()
         self._undo: dict[str, Breaker | None] | None = None
@@ -87,72 +139,126 @@ class Breakers:
         """The ids of all breakers that are not CLOSED, in order."""
         return tuple(sorted(self._open))
 
-    # --- what happens to breakers
+    # --- what rules say
 
-    def trip(
+    def fire(
         self,
         target: Target,
         moment: Moment,
-        evidence: Evidence,
-        *,
-        action: Action,
-        rule: str,
-        rules_version: str,
+        response: Response,
+        evidence: Evidence | None = None,
         reason: str = "",
-        mode: Mode = Mode.ENFORCE,
-        severity: Severity = Severity.TICKET,
-        recovery: Recovery = Recovery.PROBE,
-    ) -> Breaker:
-        """Open a target's breaker.
+        until_us: int | None = None,
+    ) -> Fired:
+        """A rule has fired on a target.
+
+        It begins to hold; if it holds already and fires on calls made under its present rung, it climbs, unless the
+        next rung is one of time. A rule that only watches gets a virtual hold.
 
         Args:
             target: What to cut off.
             moment: Stream time, id and offset of the deciding event.
-            evidence: What the trip rests on.
-            action: What to ask of enforcers.
-            rule: The rule that trips.
-            rules_version: Content hash of the rules in force.
+            response: What follows when the rule fires.
+            evidence: What it rests on; None: nothing that can be counted.
             reason: One line for people; empty: made from the evidence.
-            mode: How far the rule goes.
-            severity: ``CRITICAL`` waits for a person, whatever ``recovery`` says.
-            recovery: What lets it in again; only ``PROBE`` does so by itself.
+            until_us: When the rule's window rolls over; needed for ``WINDOW``, except on a session.
 
         Returns:
-            The breaker in its new state, to be published. If it was not CLOSED before, it is left as it is and
-            the very object that :meth:`get` returned before comes back: publish nothing.
+            What came of it. With ``NOTHING`` there is nothing to publish, and the breaker is the very object that it
+            was before, unless its condition had to be noted.
 
         Raises:
-            ValueError: The evidence's baseline is not strictly between 0 and 1.
+            ValueError: The evidence's baseline is not strictly between 0 and 1, or ``until_us`` is missing.
         """
-        key = breaker_id(target.scope, target.tenant, target.actor, target.tool, target.trace_id)
-        before = self._rows.get(key)
-        if before is not None and before.state is not BreakerState.CLOSED:
-            return before
-        self._new_test(evidence.null_p0)  # a baseline that cannot be tested is refused here, not at a later tick
-        opened = Breaker(
-            breaker_id=key,
-            scope=target.scope,
-            tenant=target.tenant,
-            actor=target.actor,
-            tool=target.tool,
-            trace_id=target.trace_id,
-            state=BreakerState.OPEN,
-            action=action,
-            epoch=_next_epoch(before, moment.time_us),
-            rule=rule,
-            rules_version=rules_version,
-            mode=mode,
-            severity=severity,
-            recovery=Recovery.PERSON if severity is Severity.CRITICAL else recovery,
-            cause=Cause.TRIP,
-            reason=reason,
-            since=moment.time_us,
-            decided_at=moment.time_us,
-            evidence=evidence,
-            event_id=moment.event_id,
-            offset=moment.offset,
+        key, now = id_of(target), moment.time_us
+        if response.mode is not Mode.ENFORCE:
+            tripped = self.virtual.fire(key, response, now, until_us)
+            return Fired(Outcome.TRIPPED if tripped else Outcome.NOTHING)
+        before = self._rows.get(key) or Breaker.of(target)
+        held = before.hold_of(response.rule)
+        transitions = self._transitions
+        evidence = evidence or Evidence()
+        if held is None:
+            after = transitions.begin_hold(before, moment, response, evidence, reason, until_us)
+            return Fired(Outcome.TRIPPED, (self._write(after),))
+        if held.listens and now > held.applied_at and not before.bypassed:
+            after = transitions.climb(before, before.holds.index(held), moment, evidence, reason)
+            return Fired(Outcome.CLIMBED, (self._write(after),))
+        self._note(before, held, transitions.fire_again(held, now, until_us))
+        return Fired(Outcome.NOTHING)
+
+    def burning(self, target: Target, rule: str, moment: Moment) -> None:
+        """The condition of a rule is on: its hold is not released by quiet, and climbs by time. For ticks."""
+        self.virtual.burning(id_of(target), rule, moment.time_us)
+        before, held = self._held(target, rule)
+        if before is not None and held is not None:
+            self._note(before, held, self._transitions.burning(held, moment.time_us))
+
+    def cleared(self, target: Target, rule: str, moment: Moment) -> None:
+        """The condition of a rule is gone: the quiet clock runs from when it was last on. For ticks."""
+        self.virtual.cleared(id_of(target), rule, moment.time_us)
+        before, held = self._held(target, rule)
+        if before is not None and held is not None:
+            self._note(before, held, self._transitions.cleared(held, moment.time_us))
+
+    def release(self, target: Target, rule: str, moment: Moment, cause: Cause, reason: str) -> tuple[Breaker, ...]:
+        """End a rule's hold, whatever its rung, for example because another breaker owns the blame (``ATTRIBUTED``).
+
+        Returns:
+            The transition to publish; none if the rule does not hold.
+        """
+        before, held = self._held(target, rule)
+        if before is None or held is None:
+            return ()
+        place = before.holds.index(held)
+        return (self._write(self._transitions.release(before, place, moment, cause, reason)),)
+
+    def release_rule(self, rule: str, moment: Moment) -> tuple[Breaker, ...]:
+        """End all holds of a rule that is removed or enforces no more, but for those that wait for a person.
+
+        Returns:
+            The transitions to publish, in the order of the breakers' ids.
+        """
+        self.virtual.drop_rule(rule)
+        done = []
+        for key in self.open_ids():
+            before = self._rows[key]
+            held = before.hold_of(rule)
+            if held is not None and held.recovery is not Recovery.PERSON:
+                place, reason = before.holds.index(held), f"rule {rule} is not in force any more"
+                after = self._transitions.release(before, place, moment, Cause.RULE_REMOVED, reason)
+                done.append(self._write(after))
+        return tuple(done)
+
+    # --- what people and enforcers say
+
+    def order(self, target: Target, order: Override, moment: Moment) -> Ordered:
+        """Carry out a person's order that ``check_override`` accepts.
+
+        Args:
+            target: The order's target.
+            order: What is ordered.
+            moment: Stream time; the order's id, and its offset in ``overrides``.
+        """
+        before = self._rows.get(id_of(target)) or Breaker.of(target)
+        answer = answer_order(self._transitions, before, order, moment)
+        if answer.breaker is None:
+            return Ordered(refused=answer.refused)
+        written = self._write(answer.breaker)
+        return Ordered((written,) if answer.publish else ())
+
+    def acknowledge(self, breaker_id: str, epoch: int, moment: Moment) -> None:
+        """An enforcer has applied an epoch: calls from now on are made under the rungs that it brought."""
+        before = self._rows.get(breaker_id)
+        if before is None or before.bypassed or epoch > before.epoch:
+            return
+        now = moment.time_us
+        holds = tuple(
+            replace(hold, applied_at=now) if hold.epoch <= epoch and now < hold.applied_at else hold
+            for hold in before.holds
         )
-        return self._write(self._cool_down(opened))
+        if holds != before.holds:
+            self._write(replace(before, holds=holds))
 
     def probe(self, breaker_id: str, epoch: int, ok: bool, moment: Moment) -> tuple[Breaker, ...]:
         """Take in the result of one probe call.
@@ -174,17 +280,19 @@ class Breakers:
         after = replace(before, test=test, wave_results=before.wave_results + 1)
         match test.verdict:
             case ProbeVerdict.PASS:
-                after = self._close(after, moment)
+                after = self._transitions.pass_probes(after, moment)
             case ProbeVerdict.FAIL:
-                after = self._reopen(after, moment, Cause.PROBES_FAILED)
+                after = self._transitions.reopen(after, moment, Cause.PROBES_FAILED)
             case ProbeVerdict.UNDECIDED:
-                after = self._reopen(after, moment, Cause.PROBES_UNDECIDED)
+                after = self._transitions.reopen(after, moment, Cause.PROBES_UNDECIDED)
             case ProbeVerdict.CONTINUE:
                 if after.wave_results < after.quota * after.clients_in_wave:
                     self._write(after)
                     return ()
-                after = self._next_wave(after, moment, after.clients_in_wave, empty=0)
+                after = self._transitions.next_wave(after, moment, after.clients_in_wave, empty=0)
         return (self._write(after),)
+
+    # --- what time does
 
     def next_due(self) -> int | None:
         """The time of the next timer: microseconds, a whole second; None if there is none."""
@@ -210,8 +318,42 @@ class Breakers:
         done: list[Breaker] = []
         while (due := self.next_due()) is not None and due <= now_us:
             before = self._rows[heapq.heappop(self._heap)[1]]
-            done.append(self._on_timer(before, Moment(due), clients_of))
+            after = self._on_timer(before, Moment(due), clients_of)
+            if after is not None:
+                done.append(after)
+        self.virtual.drop_over(now_us)
         return tuple(done)
+
+    def _on_timer(self, before: Breaker, moment: Moment, clients_of: ClientsOf) -> Breaker | None:
+        transitions = self._transitions
+        timer = transitions.timer(before)
+        if timer is None or timer.due > moment.time_us:
+            # The settings have been changed since it was written: it is due later now.
+            self._write(transitions.timed(before))
+            return None
+        match timer.what:
+            case What.FORGET:
+                self.discard(before.breaker_id)
+                return replace(before, forgotten=True)
+            case What.END_ORDER:
+                return self._write(self._end_order(before, moment))
+            case What.RELEASE:
+                return self._write(transitions.on_release_timer(before, timer.hold, moment))
+            case What.CLIMB:
+                return self._write(transitions.climb(before, timer.hold, moment))
+        clients = clients_of(before.tenant, before.actor or "")
+        if before.state is BreakerState.OPEN:
+            return self._write(transitions.next_wave(before, moment, clients, empty=0))
+        empty = 0 if before.wave_results else before.waves_without_result + 1
+        if empty >= self._params.empty_waves:
+            return self._write(transitions.reopen(before, moment, Cause.NO_PROBES))
+        return self._write(transitions.next_wave(before, moment, clients, empty=empty))
+
+    def _end_order(self, before: Breaker, moment: Moment) -> Breaker:
+        person = before.forced.person if before.forced else None
+        left = f": {len(before.holds)} rule(s) hold it" if before.holds else ""
+        reason = f"the order of {person} has ended{left}"
+        return self._transitions.arrive(before, moment, Cause.EXPIRED, holds=before.holds, reason=reason, person=person)
 
     # --- undo and state
 
@@ -224,23 +366,26 @@ class Breakers:
         if self._undo is not None:
             raise RuntimeError("a transaction on the breakers is open already: commit or roll it back first")
         self._undo = {}
+        self.virtual.begin()
 
     def commit(self) -> None:
         """Keep the changes made since :meth:`begin`."""
         self._undo = None
+        self.virtual.commit()
 
     def rollback(self) -> None:
         """Take back every change made since :meth:`begin`."""
         undo, self._undo = self._undo or {}, None
         for key, before in undo.items():
             self._store(key, before)
+        self.virtual.rollback()
 
     def changed(self) -> tuple[str, ...]:
         """The ids of the breakers changed or removed since :meth:`begin`, in order."""
         return tuple(sorted(self._undo or ()))
 
     def put(self, breaker: Breaker) -> None:
-        """Set a breaker as it was written to the state log; its timer follows from its ``due``."""
+        """Set a breaker as it was written to the state log; its timer is its ``due``."""
         self._write(breaker)
 
     def discard(self, breaker_id: str) -> None:
@@ -248,85 +393,23 @@ class Breakers:
         self._remember(breaker_id)
         self._store(breaker_id, None)
 
-    # --- transitions
+    # --- storage
 
-    def _on_timer(self, before: Breaker, moment: Moment, clients_of: ClientsOf) -> Breaker:
-        if before.state is BreakerState.CLOSED:
-            self.discard(before.breaker_id)
-            return replace(before, forgotten=True)
-        clients = clients_of(before.tenant, before.actor or "")
-        if before.state is BreakerState.OPEN:
-            fresh = replace(before, test=self._new_test(before.evidence.null_p0), wave=0, period=0)
-            return self._write(self._next_wave(fresh, moment, clients, empty=0))
-        empty = 0 if before.wave_results else before.waves_without_result + 1
-        if empty >= self._params.empty_waves:
-            return self._write(self._reopen(before, moment, Cause.NO_PROBES))
-        return self._write(self._next_wave(before, moment, clients, empty=empty))
+    def _held(self, target: Target, rule: str) -> tuple[Breaker | None, RuleHold | None]:
+        before = self._rows.get(id_of(target))
+        return before, None if before is None else before.hold_of(rule)
 
-    def _next_wave(self, before: Breaker, moment: Moment, clients: int, *, empty: int) -> Breaker:
-        epoch = _next_epoch(before, moment.time_us)
-        return replace(
-            before,
-            state=BreakerState.HALF_OPEN,
-            cause=Cause.NEXT_WAVE if before.wave else Cause.COOLDOWN_OVER,
-            epoch=epoch,
-            period=before.period or epoch,
-            decided_at=moment.time_us,
-            event_id=moment.event_id,
-            offset=moment.offset,
-            due=ceil_second(moment.time_us + self._params.wave_us),
-            wave=before.wave + 1,
-            waves_without_result=empty,
-            wave_results=0,
-            clients_in_wave=max(1, clients),
-            quota=self._params.quota(clients),
-        )
-
-    def _close(self, before: Breaker, moment: Moment) -> Breaker:
-        closed = self._leave_half_open(before, moment, Cause.PROBES_PASSED)
-        due = ceil_second(moment.time_us + self._params.forget_after_us)
-        return replace(closed, state=BreakerState.CLOSED, reopenings=0, cooldown_us=0, due=due)
-
-    def _reopen(self, before: Breaker, moment: Moment, cause: Cause) -> Breaker:
-        left = self._leave_half_open(before, moment, cause)
-        return self._cool_down(replace(left, state=BreakerState.OPEN, reopenings=before.reopenings + 1))
-
-    def _leave_half_open(self, before: Breaker, moment: Moment, cause: Cause) -> Breaker:
-        return replace(
-            before,
-            cause=cause,
-            epoch=_next_epoch(before, moment.time_us),
-            decided_at=moment.time_us,
-            event_id=moment.event_id,
-            offset=moment.offset,
-            wave=0,
-            waves_without_result=0,
-            wave_results=0,
-            quota=0,
-            clients_in_wave=0,
-            period=0,
-        )
-
-    def _cool_down(self, opened: Breaker) -> Breaker:
-        if opened.recovery is not Recovery.PROBE:
-            return opened
-        half = self._params.cooldown_us(opened.reopenings) // 2
-        cooldown = half + _fraction_of(half, opened.breaker_id, opened.epoch)
-        return replace(opened, cooldown_us=cooldown, due=ceil_second(opened.decided_at + cooldown))
+    def _note(self, before: Breaker, held: RuleHold, after: RuleHold) -> None:
+        """Write what has been noted about a hold, which nobody is told."""
+        if after is not held:
+            holds: Iterable[RuleHold] = (after if hold is held else hold for hold in before.holds)
+            self._write(self._transitions.timed(replace(before, holds=tuple(holds))))
 
     def _counts(self, breaker: Breaker, epoch: int) -> bool:
         if breaker.state is not BreakerState.HALF_OPEN:
             return False
         oldest = breaker.period if self._params.late_results else breaker.epoch
         return oldest <= epoch <= breaker.epoch
-
-    def _new_test(self, null_p0: float) -> ProbeTest:
-        params = self._params
-        return ProbeTest.start(
-            null_p0, floor=params.p1_floor, odds=params.odds, error=params.error, limit=params.max_probes
-        )
-
-    # --- storage
 
     def _write(self, breaker: Breaker) -> Breaker:
         self._remember(breaker.breaker_id)
@@ -361,14 +444,3 @@ class Breakers:
     def _is_live(self, entry: tuple[int, str]) -> bool:
         row = self._rows.get(entry[1])
         return row is not None and row.due == entry[0]
-
-
-def _next_epoch(before: Breaker | None, time_us: int) -> int:
-    """Above the last one, and at least the stream time in milliseconds, so that it grows even over lost state."""
-    return max(before.epoch + 1 if before else 1, time_us // 1000)
-
-
-def _fraction_of(span: int, breaker_id: str, epoch: int) -> int:
-    """A number in [0, span), evenly spread over ids and epochs and fixed for each of them."""
-    digest = blake2b(f"{breaker_id}\0{epoch}".encode(), digest_size=8).digest()
-    return span * int.from_bytes(digest, "big") >> 64

@@ -2,68 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fuseboard_schemas.records import (
-    Action,
     BreakerCommand,
     BreakerState,
     Cause,
     Hold,
-    ModelAccess,
-    RunAccess,
-    ToolAccess,
-    WriteAccess,
+    Mode,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from fuseboard_streams.core.breaker import Breaker, Evidence
     from fuseboard_streams.core.breaker_params import BreakerParams
 
-__all__ = ["Axes", "axes_of", "describe_evidence", "describe_reason", "to_command"]
+__all__ = ["describe_evidence", "describe_reason", "to_command"]
 
 _SUBJECT_LENGTH = 120
 """Characters of a name that are shown: names come from outside and may be as long as a record."""
+_REASON_LENGTH = 500
+"""Characters of a reason that are shown: people and other programs give them too."""
 _DAY_US = 86_400_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Axes:
-    """What enforcers obey: four independent restrictions."""
-
-    model: ModelAccess = ModelAccess.ANY
-    writes: WriteAccess = WriteAccess.FREE
-    tool_access: ToolAccess = ToolAccess.ON
-    run: RunAccess = RunAccess.ON
-
-
-def axes_of(actions: Iterable[Action]) -> Axes:
-    """The join of what several actions ask for: on each axis the hardest.
-
-    "The hardest action" would be no order: READ_ONLY does not contain FAST_MODEL_ONLY.
-    """
-    asked = frozenset(actions)
-    writes = WriteAccess.APPROVAL if Action.REQUIRE_APPROVAL in asked else WriteAccess.FREE
-    return Axes(
-        model=ModelAccess.FAST_ONLY if Action.FAST_MODEL_ONLY in asked else ModelAccess.ANY,
-        writes=WriteAccess.REFUSED if Action.READ_ONLY in asked else writes,
-        tool_access=ToolAccess.OFF if Action.DISABLE_TOOL in asked else ToolAccess.ON,
-        run=RunAccess.HALT if Action.HALT in asked else RunAccess.ON,
-    )
-
-
-def to_command(breaker: Breaker, params: BreakerParams, *, runbook: str | None = None) -> BreakerCommand | None:
+def to_command(breaker: Breaker, params: BreakerParams) -> BreakerCommand | None:
     """The record that publishes a breaker's state.
 
     Args:
         breaker: The state after a transition.
         params: The settings under which it was made.
-        runbook: What to read when it trips.
 
     Returns:
         The command; None (a tombstone) for a breaker that was forgotten. HALF_OPEN keeps the axes of OPEN, and only
@@ -71,9 +40,7 @@ def to_command(breaker: Breaker, params: BreakerParams, *, runbook: str | None =
     """
     if breaker.forgotten:
         return None
-    free = breaker.state in (BreakerState.CLOSED, BreakerState.FORCED_CLOSED)
-    axes = axes_of(() if free else (breaker.action,))
-    hold = Hold(rule=breaker.rule, action=breaker.action, since=breaker.since, recovery=breaker.recovery)
+    axes = breaker.axes
     closed = breaker.state is BreakerState.CLOSED
     test, evidence = breaker.test, breaker.evidence
     return BreakerCommand(
@@ -86,21 +53,21 @@ def to_command(breaker: Breaker, params: BreakerParams, *, runbook: str | None =
         tool=breaker.tool,
         trace_id=breaker.trace_id,
         state=breaker.state,
-        action=Action.NONE if free else breaker.action,
+        action=breaker.action,
         model=axes.model,
         writes=axes.writes,
         tool_access=axes.tool_access,
         run=axes.run,
-        mode=breaker.mode,
+        mode=Mode.ENFORCE,
         severity=breaker.severity,
         cause=breaker.cause,
         reason=describe_reason(breaker, params),
         rule=breaker.rule,
         rules_version=breaker.rules_version,
-        runbook=runbook,
+        runbook=breaker.runbook,
         since=breaker.decided_at if closed else breaker.since,
-        retry_at=breaker.due if breaker.state is BreakerState.OPEN else None,
-        cooldown_ms=breaker.cooldown_us // 1000 if breaker.state is BreakerState.OPEN else None,
+        retry_at=breaker.retry_at,
+        cooldown_ms=None if breaker.retry_at is None else breaker.cooldown_us // 1000,
         reopenings=breaker.reopenings,
         wave=breaker.wave,
         probe_quota=breaker.quota,
@@ -113,7 +80,12 @@ def to_command(breaker: Breaker, params: BreakerParams, *, runbook: str | None =
         evidence_since=evidence.since_us,
         event_id=breaker.event_id,
         source_offset=breaker.offset,
-        holds=() if closed else (hold,),
+        holds=tuple(
+            Hold(rule=hold.rule, action=hold.action, since=hold.first_since, recovery=hold.recovery)
+            for hold in breaker.holds
+        ),
+        person=breaker.person,
+        expires_at=breaker.expires_at,
     )
 
 
@@ -125,24 +97,27 @@ def describe_evidence(subject: str, evidence: Evidence, at_us: int) -> str:
         evidence: What was counted.
         at_us: When it is said, microseconds: a start on another UTC day is given with its date.
     """
-    return (
-        f"{_name(subject)} failed in {evidence.failures} of {evidence.calls} calls since "
-        f"{_time(evidence.since_us, at_us)} (evidence 10^{evidence.log10:.1f} against a baseline of at most "
-        f"{_percent(evidence.null_p0)})"
-    )
+    if evidence.failures is None or evidence.calls is None:
+        return f"{_name(subject)} is held"
+    since = "" if evidence.since_us is None else f" since {_time(evidence.since_us, at_us)}"
+    found = f"{_name(subject)} failed in {evidence.failures} of {evidence.calls} calls{since}"
+    if evidence.log10 is None or evidence.null_p0 is None:
+        return found
+    return f"{found} (evidence 10^{evidence.log10:.1f} against a baseline of at most {_percent(evidence.null_p0)})"
 
 
 def describe_reason(breaker: Breaker, params: BreakerParams) -> str:
     """Why a breaker is in its state, in one line, the same on every machine."""
     name, test = _name(breaker.subject), breaker.test
-    again = f"; next probes at {_time(breaker.due, breaker.decided_at)}" if breaker.due is not None else ""
+    again = f"; next probes at {_time(breaker.retry_at, breaker.decided_at)}" if breaker.retry_at is not None else ""
     ok, failed = (test.ok, test.failed) if test else (0, 0)
     match breaker.cause:
         case Cause.COOLDOWN_OVER | Cause.NEXT_WAVE:
             share = f"up to {breaker.quota} from each of {breaker.clients_in_wave} clients"
             return f"probing {name}: wave {breaker.wave}, {share}; so far {ok} succeeded and {failed} failed"
         case Cause.PROBES_PASSED:
-            return f"{ok} of {ok + failed} probes of {name} succeeded"
+            lower = f"; {breaker.action} remains{again}" if breaker.holds else ""
+            return f"{ok} of {ok + failed} probes of {name} succeeded{lower}"
         case Cause.PROBES_FAILED:
             return f"{failed} of {ok + failed} probes of {name} failed{again}"
         case Cause.PROBES_UNDECIDED:
@@ -150,11 +125,12 @@ def describe_reason(breaker: Breaker, params: BreakerParams) -> str:
         case Cause.NO_PROBES:
             return f"{params.empty_waves} waves of probes of {name} in a row brought no result{again}"
         case _:
-            return breaker.reason or describe_evidence(breaker.subject, breaker.evidence, breaker.decided_at)
+            given = _name(breaker.reason, _REASON_LENGTH)
+            return given or describe_evidence(breaker.subject, breaker.evidence, breaker.decided_at)
 
 
-def _name(name: str) -> str:
-    short = name if len(name) <= _SUBJECT_LENGTH else name[: _SUBJECT_LENGTH - 1] + "…"
+def _name(name: str, length: int = _SUBJECT_LENGTH) -> str:
+    short = name if len(name) <= length else name[: length - 1] + "…"
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in short)
 
 

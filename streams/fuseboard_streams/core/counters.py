@@ -25,12 +25,16 @@ class ShardCounters:
     probes: int = 0
     warnings: int = 0
     trips: int = 0
+    watched: int = 0
+    """Trips of rules that only watch, in shadow or to warn."""
     traces_evicted: int = 0
     clients_unknown: int = 0
     """Events of new clients beyond the limit, which could not be deduplicated."""
     acks: int = 0
     signals: int = 0
     """Signals that others published."""
+    overrides: int = 0
+    """Orders of people, repeated and refused ones included."""
 
 
 @dataclass(frozen=True, slots=True)

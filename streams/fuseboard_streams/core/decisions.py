@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import blake2b
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_detectors.arithmetic import log10
-from fuseboard_schemas.keys import Target, actor_key, breaker_id
-from fuseboard_schemas.records import Action, BreakerCommand, BreakerState, Effect, Scope, Signal, SignalLevel
+from fuseboard_schemas.keys import Target, breaker_id
+from fuseboard_schemas.records import Effect, Scope, SignalLevel
 from fuseboard_streams.core.breaker import Breaker, Evidence, Moment
-from fuseboard_streams.core.commands import describe_evidence, to_command
 from fuseboard_streams.core.piece import ERROR, OK, TIMEOUT, Piece
+from fuseboard_streams.core.rulings import Output, Rulings, words_of
 from fuseboard_streams.core.runs import places
 from fuseboard_streams.core.statistics import FAILURE, NOTHING, SUCCESS, TAKE_OUT, Entries, Finding
 from fuseboard_streams.core.traces import TraceCap, trace_digest, trace_key
@@ -24,8 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fuseboard_streams.core.breakers import Breakers
+    from fuseboard_streams.core.clearing import Clearing
     from fuseboard_streams.core.counters import ShardCounters
+    from fuseboard_streams.core.engine import Engine
+    from fuseboard_streams.core.events import ActorEvents
+    from fuseboard_streams.core.firing import Firing
     from fuseboard_streams.core.identity import Identities
+    from fuseboard_streams.core.prepare import ToolCalls
     from fuseboard_streams.core.rulebook import FailureLevel, Rulebook
     from fuseboard_streams.core.settings import CoreSettings
     from fuseboard_streams.core.state import ShardState
@@ -35,19 +40,9 @@ Bools: TypeAlias = NDArray[np.bool_]
 Index: TypeAlias = NDArray[np.intp]
 
 _EFFECTS = tuple(Effect)
-_PROBES, _TOOLS, _ACTORS = 0, 1, 2
+_METRIC = "calls.failed"
+_TICKS, _PROBES, _TOOLS, _ACTORS, _RULES = range(5)
 """The order of what one call decides."""
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """A record to publish, to the partition of its shard."""
-
-    topic: str
-    """``signals`` or ``breaker_commands``."""
-    key: bytes
-    record: Signal | BreakerCommand | None
-    """None is a tombstone."""
 
 
 @dataclass(slots=True)
@@ -56,7 +51,6 @@ class _Level:
 
     order: int
     scope: Scope
-    action: Action
     table: Table
     cap: TraceCap
     rule: FailureLevel
@@ -83,27 +77,26 @@ class Decisions:
         breakers: Breakers,
         counters: ShardCounters,
         book: Rulebook,
+        engine: Engine,
+        clearing: Clearing,
     ) -> None:
         self._settings = settings
         self._state = state
         self._identities = identities
         self._breakers = breakers
+        self._engine = engine
+        self._clearing = clearing
         self._counters = counters
-        self._outputs: list[Output] = []
+        self.rulings = Rulings(breakers, settings.breaker, counters, self._thaw)
         self._pending: list[tuple[int, int, Callable[[], None]]] = []
         self._traces: dict[int, int | None] = {}
-        self._tools = _Level(_TOOLS, Scope.ACTOR_TOOL, Action.DISABLE_TOOL, state.tools, state.tool_cap, book.tools)
-        self._actors = _Level(_ACTORS, Scope.ACTOR, Action.READ_ONLY, state.actors, state.actor_cap, book.actors)
+        self._tools = _Level(_TOOLS, Scope.ACTOR_TOOL, state.tools, state.tool_cap, book.tools)
+        self._actors = _Level(_ACTORS, Scope.ACTOR, state.actors, state.actor_cap, book.actors)
 
     @property
     def traces_evicted(self) -> int:
         """Traces whose cap was re-armed because the table was full."""
         return self._state.tool_cap.evicted + self._state.actor_cap.evicted
-
-    def take_outputs(self) -> list[Output]:
-        """What has been decided since the last call, in order."""
-        outputs, self._outputs = self._outputs, []
-        return outputs
 
     def fold(self, piece: Piece, on_time: Bools) -> None:
         """Fold one piece: probes first, then the tools' statistics, then the actors'."""
@@ -130,9 +123,30 @@ class Decisions:
         else:
             self._fold_statistics(piece, counted)
         # One call may end a probe, trip its tool and its actor, in this order; calls are in the order of the log.
+        for firing in self._engine.on_calls(piece, on_time):
+            # A tick comes before the event that follows it, the rules after the statistics.
+            order = _TICKS if firing.decided is None else _RULES
+            self._pending.append((firing.position, order, partial(self._fire, firing, piece.calls)))
         for _, _, publish in sorted(self._pending, key=lambda p: (p[0], p[1])):
             publish()
         self._pending.clear()
+
+    def fire(self, firings: Sequence[Firing], events: ToolCalls | ActorEvents | None) -> None:
+        """Take what rules found in a run of events, or at a tick, in its order."""
+        for firing in sorted(firings, key=lambda each: each.order):
+            self._fire(firing, events)
+
+    def _fire(self, firing: Firing, events: ToolCalls | ActorEvents | None) -> None:
+        event_id, offset = None, None
+        if events is not None and firing.decided is not None:
+            event_id = events.strings("event_id", np.array([firing.decided]))[0]
+            offset = int(events.offset[firing.decided])
+        self.heard(firing, event_id, offset)
+
+    def heard(self, firing: Firing, event_id: str | None, offset: int | None) -> None:
+        """Take what a rule found in one record."""
+        self.rulings.fire(firing, event_id, offset)
+        self._clearing.note(firing)
 
     def _may_evict(self, failures: int) -> bool:
         return self._tools.cap.nearly_full(failures) or self._actors.cap.nearly_full(failures)
@@ -250,7 +264,6 @@ class Decisions:
             finding.since,
         )
         if finding.tripped:
-            self._counters.trips += 1
             level.table.touch("stat", np.array([finding.row]))
             level.table["frozen"][finding.row] = 1
         else:
@@ -258,48 +271,53 @@ class Decisions:
         self._pending.append((at, level.order, lambda: self._announce(level, target, moment, evidence, finding)))
 
     def _announce(self, level: _Level, target: Target, moment: Moment, evidence: Evidence, finding: Finding) -> None:
-        tenant, actor = target.tenant, target.actor or ""
-        identity = breaker_id(target.scope, tenant, actor, target.tool)
-        grade = SignalLevel.TRIP if finding.tripped else SignalLevel.WARN
-        digest = blake2b(f"{identity} {grade} {moment.offset}".encode(), digest_size=16).hexdigest()
-        signal = Signal(
-            signal_id=digest,
-            ts=moment.time_us,
-            source=f"fuseboard/{self._settings.rule}",
-            tenant=tenant,
-            scope=target.scope,
-            actor=actor,
-            tool=target.tool,
-            rule=self._settings.rule,
-            level=grade,
-            metric="calls.failed",
-            value=evidence.failures / evidence.calls,
-            evidence_log10=evidence.log10,
-            null_p0=evidence.null_p0,
-            calls=evidence.calls,
-            failures=evidence.failures,
-            since=evidence.since_us,
-            event_id=moment.event_id,
-            reason=describe_evidence(target.tool or actor, evidence, moment.time_us),
-            rules_version=self._settings.rules_version,
-        )
-        self._outputs.append(Output("signals", actor_key(tenant, actor).encode(), signal))
-        if finding.tripped:
-            tripped = self._breakers.trip(
-                target,
-                moment,
-                evidence,
-                action=level.action,
-                rule=self._settings.rule,
-                rules_version=self._settings.rules_version,
-            )
-            self.publish_breakers((tripped,))
+        response = level.rule.response(int(level.table["rule"][finding.row]))
+        reason = words_of(target, evidence, moment.time_us)
+        value = finding.failures / finding.calls
+        if not finding.tripped:
+            self.rulings.signal(SignalLevel.WARN, target, moment, response, _METRIC, value, evidence, reason)
+            return
+        fired = self._breakers.fire(target, moment, response, evidence)
+        self.rulings.told(fired, target, moment, response, _METRIC, value, evidence, reason)
+        identity = breaker_id(target.scope, target.tenant, target.actor, target.tool)
+        self._resume(level, finding.row, self._breakers.get(identity), moment.time_us)
 
-    def publish_breakers(self, changed: Sequence[Breaker]) -> None:
-        """Publish transitions, a tombstone for a breaker that is forgotten."""
-        for breaker in changed:
-            command = to_command(breaker, self._settings.breaker, runbook=self._settings.runbook)
-            self._outputs.append(Output("breaker_commands", breaker.breaker_id.encode(), command))
+    def _resume(self, level: _Level, row: int, breaker: Breaker | None, now_us: int) -> None:
+        """Let a statistic that has just tripped go on where its rule only watches, or can still climb.
+
+        Not before this piece is over, wherever it was cut: the statistic has taken none of the calls behind the trip.
+        """
+        if not self._rests(level, breaker):
+            level.table.touch("stat", np.array([row]))
+            level.table["frozen"][row] = 0
+            level.table["closed_at"][row] = now_us + self._settings.piece_us
+
+    def _rests(self, level: _Level, breaker: Breaker | None) -> bool:
+        """Whether firing again would change nothing: the statistic of a tool that is off learns nothing."""
+        held = None if breaker is None or level.rule.name is None else breaker.hold_of(level.rule.name)
+        return held is not None and not held.listens
+
+    def _thaw(self, breaker: Breaker) -> None:
+        """Let the statistic of a breaker's target go on, or rest, as the hold of its rule says."""
+        tenant, actor = breaker.tenant, breaker.actor
+        if breaker.scope is Scope.ACTOR_TOOL and actor is not None and breaker.tool is not None:
+            level, row = self._tools, self._identities.find_tool(tenant, actor, breaker.tool)
+        elif breaker.scope is Scope.ACTOR and actor is not None:
+            level, row = self._actors, self._identities.find_actor(tenant, actor)
+        else:
+            return
+        if row is not None:
+            self._follow(level, row, breaker)
+
+    def _follow(self, level: _Level, row: int, breaker: Breaker) -> None:
+        """When its rule's hold is gone, or can climb, a statistic goes on with the calls that begin from then on."""
+        frozen = self._rests(level, breaker)
+        if bool(level.table["frozen"][row]) == frozen:
+            return
+        level.table.touch("stat", np.array([row]))
+        level.table["frozen"][row] = frozen
+        if not frozen:
+            level.table["closed_at"][row] = breaker.decided_at
 
     def _target(self, level: _Level, row: int) -> Target:
         state = self._state
@@ -328,15 +346,10 @@ class Decisions:
             if identity == gate and epoch is not None and suits:
                 ok = int(piece.calls.outcome[at]) not in (ERROR, TIMEOUT)
                 changed = self._breakers.probe(identity, int(epoch), ok, self._moment(piece, at))
-                if changed:
-                    self._after_probe(level, row, at, changed, int(piece.stream[at]))
-
-    def _after_probe(self, level: _Level, row: int, at: int, changed: Sequence[Breaker], now_us: int) -> None:
-        if changed[-1].state is BreakerState.CLOSED:
-            level.table.touch("stat", np.array([row]))
-            level.table["frozen"][row] = 0
-            level.table["closed_at"][row] = now_us
-        self._pending.append((at, _PROBES, lambda: self.publish_breakers(changed)))
+                for breaker in changed:
+                    # At once: the calls of this piece that begin after it count already.
+                    self._thaw(breaker)
+                self._pending.append((at, _PROBES, partial(self.rulings.publish, changed)))
 
 
 def _until_trips(entries: Entries, findings: Sequence[Finding]) -> Bools:
@@ -346,3 +359,6 @@ def _until_trips(entries: Entries, findings: Sequence[Finding]) -> Bools:
         if finding.tripped:
             taken[finding.entry + 1 :] &= entries.row[finding.entry + 1 :] != finding.row
     return taken
+
+
+__all__ = ["Decisions", "Output"]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fuseboard_schemas.records import Signal
+    from fuseboard_streams.core.events import EventPiece
     from fuseboard_streams.core.identity import Identities
     from fuseboard_streams.core.piece import Piece
     from fuseboard_streams.core.rulebook import Rulebook, RuleView
@@ -34,8 +35,8 @@ I64: TypeAlias = NDArray[np.int64]
 Rows: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
 
-OURS: Final = "fuseboard/"
-"""How the sources of our own signals begin: what we found ourselves is not found again."""
+_GUESTS: Final = "signals."
+"""How the metrics of rules about signals begin; whoever publishes one may leave it out."""
 _BY_POLICY = tuple(DeniedBy).index(DeniedBy.POLICY)
 _BY_BREAKER = tuple(DeniedBy).index(DeniedBy.BREAKER)
 _DENY = tuple(Decision).index(Decision.DENY)
@@ -58,10 +59,8 @@ class Engine:
 
     def on_calls(self, piece: Piece, on_time: Bools) -> list[Firing]:
         """A piece of calls, probes among them."""
-        found: list[Firing] = []
         calls = piece.calls
-        if self.spending.wanted:
-            found += self.spending.fold(Costs(piece.actor, calls.cost, piece.ts, piece.stream, on_time))
+        found = self._spent(Costs(piece.actor, calls.cost, piece.ts, piece.stream, on_time))
         if not (self.violations.wanted or self.sessions.wanted):
             return found
         actions = on_time & ~calls.probe & (calls.denied_by != _BY_BREAKER)
@@ -73,32 +72,31 @@ class Engine:
 
     def on_steps(self, actor: Rows, micro_usd: I64, ts: I64, stream: I64, on_time: Bools) -> list[Firing]:
         """A run of trace steps: what models cost."""
-        return self.spending.fold(Costs(actor, micro_usd, ts, stream, on_time)) if self.spending.wanted else []
+        return self._spent(Costs(actor, micro_usd, ts, stream, on_time))
 
-    def on_decisions(
-        self,
-        actor: Rows,
-        decision: NDArray[np.uint8],
-        mode: NDArray[np.uint8],
-        severity: NDArray[np.uint8],
-        offset: I64,
-        traces: Sequence[str | None],
-        ts: I64,
-        stream: I64,
-        on_time: Bools,
-    ) -> list[Firing]:
-        """A run of policy decisions; ``traces`` are those of the denials in effect and in time, in order."""
-        denied = places(denials(decision, mode) & on_time)
+    def on_decisions(self, piece: EventPiece, on_time: Bools) -> list[Firing]:
+        """A run of policy decisions."""
+        events = piece.events
+        found = self.on_others(piece.stream)
+        own = events.columns
+        denied = places((own["decision"] == _DENY) & (own["mode"] == _IN_EFFECT) & on_time)
         if len(denied) == 0 or not self.violations.wanted:
-            return []
-        hits = Hits(
-            denied, actor[denied], _digests(traces, offset[denied]), severity[denied], ts[denied], stream[denied]
-        )
-        return self.violations.fold(hits, np.empty(0, dtype=np.int64))
+            return found
+        traces = _digests(events.strings("trace_id", denied), events.offset[denied])
+        severity = own["severity"][denied]
+        hits = Hits(denied, piece.actor[denied], traces, severity, events.ts[denied], piece.stream[denied])
+        return found + self.violations.fold(hits, np.empty(0, dtype=np.int64))
+
+    def on_others(self, stream: I64) -> list[Firing]:
+        """A run of events that no rule asks about: time passes."""
+        return self.spending.pass_time(stream) if self.spending.wanted else []
+
+    def _spent(self, costs: Costs) -> list[Firing]:
+        return self.spending.fold(costs) if self.spending.wanted else []
 
     def on_signal(self, signal: Signal, now_us: int) -> list[Firing]:
         """Somebody else's finding."""
-        if signal.source.startswith(OURS) or signal.level is SignalLevel.INFO:
+        if signal.level is SignalLevel.INFO:
             return []
         found = []
         for view in self._signals:
@@ -113,7 +111,9 @@ class Engine:
         return found
 
     def _fitting(self, view: RuleView, signal: Signal) -> int:
-        if view.rule.scope is not signal.scope or view.rule.metric != signal.metric:
+        if view.rule.scope is not signal.scope or view.rule.metric.removeprefix(_GUESTS) != signal.metric.removeprefix(
+            _GUESTS
+        ):
             return NONE
         number = view.number(signal.tenant, signal.actor or "", signal.tool or "")
         if number == NONE:
@@ -177,12 +177,6 @@ class Engine:
             lambda number: self._identities.tool_names[number],
             lambda position: calls.strings("trace_id", np.array([position]))[0] or "",
         )
-
-
-def denials(decision: NDArray[np.uint8], mode: NDArray[np.uint8]) -> Bools:
-    """Which policy decisions are denials in effect; those of a policy in shadow are not."""
-    found: Bools = (decision == _DENY) & (mode == _IN_EFFECT)
-    return found
 
 
 def _digests(traces: Sequence[str | None], offset: I64) -> NDArray[np.uint64]:

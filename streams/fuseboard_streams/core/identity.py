@@ -114,6 +114,12 @@ class Identities:
         row = int(self._actors.find(lo, hi)[0])
         return row if row >= 0 else None
 
+    def find_tool(self, tenant: str, actor: str, tool: str) -> int | None:
+        """The row of an actor's tool, or None."""
+        lo, hi = hash_actors(pl.Series([tenant]), pl.Series([actor]), self._seeds)
+        row = int(self._tools.find(*extend_with_tool(lo, hi, pl.Series([tool]), self._seeds))[0])
+        return row if row >= 0 else None
+
     def rows_of(self, calls: ToolCalls) -> tuple[Rows, list[Rejected]]:
         """The tools-table row of each call, `REJECTED` where a field rule refuses it, making new rows as needed."""
         rows = self._tools.find(calls.tool_lo, calls.tool_hi).astype(np.int64)

@@ -78,6 +78,7 @@ class FailureLevel:
     def __init__(self, view: RuleView | None, settings: CoreSettings) -> None:
         self.view = view
         self._settings = settings
+        self.name = None if view is None else view.rule.rule
         self._priors = len(settings.priors) + 1
         self._params: dict[int, FailureParams] = {}
         self.general = view is not None and view.plain and not settings.priors

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_detectors.failure import fold_successes, mean_r
+from fuseboard_schemas.keys import Target, home_partition
+from fuseboard_schemas.records import DeadLetterReason
+from fuseboard_schemas.rules import check_override
+from fuseboard_streams.core.breaker import Moment
 from fuseboard_streams.core.breakers import Breakers
+from fuseboard_streams.core.clearing import ASKED_AT, Clearing
 from fuseboard_streams.core.counters import ShardCounters, ToolEvidence
 from fuseboard_streams.core.decisions import Decisions, Output
-from fuseboard_streams.core.events import DECISIONS, REQUESTS, TRACES, EventPiece
+from fuseboard_streams.core.engine import Engine
+from fuseboard_streams.core.events import COST, DECISIONS, REQUESTS, TRACES, EventPiece
 from fuseboard_streams.core.hooks import Follower, Heard
 from fuseboard_streams.core.identity import Identities, Rejected
-from fuseboard_streams.core.inputs import EVENT_ORDER, SIGNALS, TOOL_CALLS
+from fuseboard_streams.core.inputs import EVENT_ORDER, OVERRIDES, SIGNALS, TOOL_CALLS
 from fuseboard_streams.core.intake import Intake
 from fuseboard_streams.core.layout import EPOCH_S
 from fuseboard_streams.core.piece import Piece
@@ -30,6 +38,7 @@ if TYPE_CHECKING:
 
     from fuseboard_schemas.records import EnforcementAck, Override, Signal
     from fuseboard_streams.core.events import ActorEvents
+    from fuseboard_streams.core.firing import Firing
     from fuseboard_streams.core.inputs import Inputs, Received
     from fuseboard_streams.core.prepare import ToolCalls
     from fuseboard_streams.core.ruleset import RuleSet
@@ -67,6 +76,7 @@ class Shard:
         follower: Follower = _NOBODY,
     ) -> None:
         self.number = number
+        self._partitions = partitions
         self._settings = settings
         self._book = Rulebook(settings, rules)
         self._state = ShardState(settings, self._book)
@@ -74,7 +84,11 @@ class Shard:
         self._identities = Identities(number, partitions, settings, seeds, state.actors, state.tools, self._book)
         self._breakers = Breakers(settings.breaker)
         self.counters = ShardCounters()
-        self._decisions = Decisions(settings, state, self._identities, self._breakers, self.counters, self._book)
+        self._engine = Engine(settings, state, self._identities, self._book)
+        self._clearing = Clearing(settings, self._engine.spending, self._identities, self._breakers)
+        self._decisions = Decisions(
+            settings, state, self._identities, self._breakers, self.counters, self._book, self._engine, self._clearing
+        )
         self._intake = Intake(settings, state, self.counters)
         self._follower = follower
         self._told = {
@@ -91,6 +105,7 @@ class Shard:
         """Open a transaction: from here on everything can be taken back."""
         self._state.begin()
         self._breakers.begin()
+        self._clearing.begin()
         self._saved = (self._times.copy(), len(self._identities.tool_names), replace(self.counters))
 
     def encode_changes(self, slice_bytes: int) -> Delta:
@@ -100,7 +115,7 @@ class Shard:
         """
         _, tools, _ = self._saved
         names = self._identities.tool_names[tools:]
-        self._state.record(self._times, dict(enumerate(names, tools)), self._breakers)
+        self._state.record(self._times, dict(enumerate(names, tools)), self._breakers, {ASKED_AT: self._clearing.at})
         return self._state.encode_changes(slice_bytes)
 
     def commit(self) -> None:
@@ -116,8 +131,10 @@ class Shard:
         for field in fields(counters):
             setattr(self.counters, field.name, getattr(counters, field.name))
         self._identities.forget_tools(tools)
-        self._decisions.take_outputs()
+        self._decisions.rulings.take()
         self._intake.take_rejected()
+        self._clearing.rollback()
+        self._engine.rebuild(self.stream_time)
 
     def apply(self, block: bytes) -> None:
         """Restore: take in one block of the state log, in log order."""
@@ -126,10 +143,12 @@ class Shard:
     def finish_restore(self) -> None:
         """Make indexes and timers anew once all blocks are in."""
         self._times = self._state.finish_restore(self._identities, self._breakers)
+        self._clearing.restore(self._state.scalar(ASKED_AT))
+        self._engine.rebuild(self.stream_time)
 
     def take_outputs(self) -> list[Output]:
         """The signals and commands decided since the last call, in order."""
-        return self._decisions.take_outputs()
+        return self._decisions.rulings.take()
 
     def take_rejected(self) -> list[Rejected]:
         """The records that the field rules refused since the last call."""
@@ -174,8 +193,15 @@ class Shard:
             self._times.advance(to_us)
 
     def _run_timers(self, until_us: int) -> None:
-        while (due := self._breakers.next_due()) is not None and due <= until_us:
-            self._decisions.publish_breakers(self._breakers.tick(due, lambda t, a: self._clients_of(t, a, due)))
+        while True:
+            waiting = (self._breakers.next_due(), self._clearing.at, self._engine.next_tick)
+            due = min((each for each in waiting if each is not None), default=None)
+            if due is None or due > until_us:
+                return
+            self._decisions.fire(self._engine.advance(due), None)
+            if self._clearing.at == due:
+                self._clearing.run(due)
+            self._decisions.rulings.publish(self._breakers.tick(due, partial(self._clients_of, now_us=due)))
 
     def _clients_of(self, tenant: str, actor: str, now_us: int) -> int:
         """How many clients of an actor were seen within the window before a time."""
@@ -205,9 +231,6 @@ class Shard:
         if inputs.acks:
             self.fold_acks([ack.record for ack in inputs.acks])
 
-    def fold_overrides(self, overrides: Sequence[Received[Override]]) -> None:
-        """Fold what people order. The place for it: nothing obeys overrides yet."""
-
     def fold_signals(self, signals: Sequence[Received[Signal]]) -> None:
         """Fold the next signals that others published.
 
@@ -221,6 +244,9 @@ class Shard:
             heard = self._hear(each)
             if heard is not None:
                 self.counters.late += heard.late
+                if not heard.late:
+                    for firing in self._engine.on_signal(heard.record, heard.stream):
+                        self._decisions.heard(firing, heard.record.event_id, heard.offset)
                 self._follower.on_signals((heard,))
 
     def _hear(self, each: Received[Signal]) -> Heard | None:
@@ -299,6 +325,38 @@ class Shard:
             self.counters.acks += 1
             if self._breakers.get(ack.breaker_id) is not None:
                 self._state.acknowledge(ack.breaker_id, ack.epoch)
+                self._breakers.acknowledge(ack.breaker_id, ack.epoch, Moment(self.stream_time))
+
+    def fold_overrides(self, overrides: Sequence[Received[Override]]) -> None:
+        """Carry out people's orders, each once: one whose id has been seen before is passed over.
+
+        They do not move stream time on: in a shard that is behind, timers would run before the events that they wait
+        for. Those that cannot be carried out change nothing and are handed out by `take_rejected`.
+        """
+        for each in overrides:
+            offset, arrival, order = each.offset, each.arrival, each.record
+            self.counters.overrides += 1
+            problem = self._refused(order, arrival)
+            if problem is None and self._state.remember_order(order.override_id):
+                target = Target(order.scope, order.tenant, order.actor, order.tool, order.trace_id)
+                # A shard that has seen no call has no time of its own yet.
+                now = self.stream_time or arrival
+                ordered = self._breakers.order(target, order, Moment(now, order.override_id, offset))
+                self._decisions.rulings.publish(ordered.changed)
+                if ordered.refused is not None:
+                    problem = DeadLetterReason.INVALID_FIELD, ordered.refused
+            if problem is not None:
+                self._intake.reject([Rejected(offset, *problem, OVERRIDES)])
+
+    def _refused(self, order: Override, arrival: int) -> tuple[DeadLetterReason, str] | None:
+        detail = check_override(order, max(arrival, self.stream_time))
+        if detail is not None:
+            return DeadLetterReason.INVALID_FIELD, detail
+        home = home_partition(order.scope, order.tenant, order.actor, order.tool, self._partitions)
+        if home == self.number:
+            return None
+        detail = f"orders about this target belong to partition {home} of {self._partitions}, not {self.number}"
+        return DeadLetterReason.MISPLACED, detail
 
     def acknowledged(self, breaker_id: str) -> tuple[int, int]:
         """The newest acknowledged epoch of a breaker, and how many acknowledgements it has."""
@@ -307,9 +365,8 @@ class Shard:
     def _piece_end(self, stream: I64, begin: int) -> int:
         """Where the next timer known now falls due, or where one made from here on might."""
         limit = int(stream[begin]) + self._settings.piece_us
-        due = self._breakers.next_due()
-        if due is not None:
-            limit = min(limit, due)
+        for due in (self._breakers.next_due(), self._clearing.at):
+            limit = limit if due is None else min(limit, due)
         return max(int(np.searchsorted(stream, limit, side="left")), begin + 1)
 
     def _fold_piece(self, piece: Piece) -> None:
@@ -323,7 +380,8 @@ class Shard:
             return
         self.counters.late += int(np.count_nonzero(piece.late))
         evicted = self._decisions.traces_evicted
-        self._decisions.fold(piece, ~piece.late)
+        for part in _between_probes(piece):
+            self._decisions.fold(part, ~part.late)
         self.counters.traces_evicted += self._decisions.traces_evicted - evicted
 
     def _fold_event_piece(self, piece: EventPiece) -> None:
@@ -335,7 +393,28 @@ class Shard:
         if len(piece) == 0:
             return
         self.counters.late += int(np.count_nonzero(piece.events.late))
+        self._decisions.fire(self._find(piece), piece.events)
         self._told[piece.events.topic](piece.events, piece.stream, piece.actor)
+
+    def _find(self, piece: EventPiece) -> list[Firing]:
+        """What the rules find in events that are no tool calls."""
+        events, on_time = piece.events, ~piece.events.late
+        own = events.columns
+        if events.topic == TRACES:
+            return self._engine.on_steps(piece.actor, own[COST], events.ts, piece.stream, on_time)
+        if events.topic == DECISIONS:
+            return self._engine.on_decisions(piece, on_time)
+        return self._engine.on_others(piece.stream)
+
+
+def _between_probes(piece: Piece) -> Iterator[Piece]:
+    """A piece cut around its probes: what a probe decides comes before whatever the calls behind it decide."""
+    probes = places(piece.calls.probe)
+    if len(probes) == 0:
+        yield piece
+        return
+    for a, b in pairwise(sorted({0, *probes.tolist(), *(probes + 1).tolist(), len(piece)})):
+        yield piece.part(slice(a, b))
 
 
 __all__ = ["Output", "Rejected", "Shard", "ShardCounters", "ToolEvidence"]

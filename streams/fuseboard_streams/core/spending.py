@@ -105,6 +105,10 @@ class Spending:
                 found += self._fold_burns(costs, paid, slots)
         return found + self._run_ticks(int(costs.stream[-1]), costs.stream)
 
+    def pass_time(self, stream: I64) -> list[Firing]:
+        """Run the ticks up to the last of a run of events in which nothing was spent; stream time at each."""
+        return self._run_ticks(int(stream[-1]), stream)
+
     def advance(self, to_us: int) -> list[Firing]:
         """Run the tick that is still to come, if it lies at or before a time."""
         return self._run_ticks(to_us, np.empty(0, dtype=np.int64))

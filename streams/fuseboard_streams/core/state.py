@@ -40,7 +40,6 @@ Rows: TypeAlias = NDArray[np.int64]
 I64: TypeAlias = NDArray[np.int64]
 Seconds: TypeAlias = NDArray[np.int32]
 
-_TOOL, _BREAKER, _ACK = "tool", "breaker", "ack"
 _STREAM, _NEWEST = "stream_time", "newest "
 _WINDOWS = {topic: number << 32 for number, topic in enumerate(DATED)}
 """A replay window's key is the client, and the actor's row with the topic above it: 32 bits each, so that no two meet.
@@ -48,6 +47,9 @@ Tool calls are 0, as all were before there were other topics."""
 _ROW = np.uint64(0xFFFF_FFFF)
 NO_ACTOR = int(_ROW)
 """Stands for the row of no actor, in the keys of replay windows of topics whose records may have none."""
+_TOOL, _BREAKER, _ACK, _VIRTUAL, _ORDER = "tool", "breaker", "ack", "virtual", "order"
+ORDERS_REMEMBERED = 10_000
+"""Ids of people's orders that a shard knows again; the oldest make room."""
 
 
 class ShardState:
@@ -76,6 +78,8 @@ class ShardState:
         self.tool_statistic = Statistic(self.tools, book.tools)
         self.actor_statistic = Statistic(self.actors, book.actors, self.rings)
         self._now_s = 0
+        self._orders: set[str] = set()
+        self._orders_touched = False
         self._store.expire("tools", self._expired_tools)
         self._store.expire("clients", self._expired_clients)
         self._store.expire("actors", self._expired_actors)
@@ -87,11 +91,20 @@ class ShardState:
     def begin(self) -> None:
         """Open a transaction."""
         self._store.begin()
+        self._orders_touched = False
 
-    def record(self, times: Times, new_tools: Mapping[int, str], breakers: Breakers) -> None:
+    def scalar(self, name: str) -> int | None:
+        """A number that was recorded, None if it was None or there is none."""
+        value = self._store.scalars.get(name)
+        return None if value is None else int(value)
+
+    def record(
+        self, times: Times, new_tools: Mapping[int, str], breakers: Breakers, scalars: Mapping[str, int | None]
+    ) -> None:
         """Put what lives outside the tables into the store, before its changes are encoded."""
         self._now_s = times.stream // SECOND - EPOCH_S
         self._store.scalars[_STREAM] = times.stream
+        self._store.scalars.update(scalars)
         self._store.scalars.update({_NEWEST + topic: newest for topic, newest in times.newest.items()})
         objects = self._store.objects
         for number, name in new_tools.items():
@@ -103,6 +116,11 @@ class ShardState:
                 objects.delete(_ACK, breaker_id)
             else:
                 objects.put(_BREAKER, breaker_id, encode(breaker))
+        for name, data in breakers.virtual.changes():
+            if data is None:
+                objects.delete(_VIRTUAL, name)
+            else:
+                objects.put(_VIRTUAL, name, data)
 
     def encode_changes(self, slice_bytes: int) -> Delta:
         """The block of this transaction."""
@@ -115,6 +133,8 @@ class ShardState:
     def rollback(self) -> None:
         """Take them back."""
         self._store.rollback()
+        if self._orders_touched:
+            self._load_orders()
         self.tool_cap.rebuild()
         self.actor_cap.rebuild()
 
@@ -130,6 +150,9 @@ class ShardState:
         self._store.finish_restore()
         for _, value in self._store.objects.items(_BREAKER):
             breakers.put(decode(value))
+        for name, value in self._store.objects.items(_VIRTUAL):
+            breakers.virtual.restore(name, value)
+        self._load_orders()
         self.tool_cap.rebuild()
         self.actor_cap.rebuild()
         scalars = self._store.scalars
@@ -154,6 +177,27 @@ class ShardState:
             return 0, 0
         epoch, count = value.split()
         return int(epoch), int(count)
+
+    # --- orders of people
+
+    def remember_order(self, order_id: str) -> bool:
+        """Remember an order's id; False if it is known already: the order has been answered."""
+        if order_id in self._orders:
+            return False
+        # A ring: the newest takes the place of the oldest.
+        count = int(self._store.scalars.get("orders") or 0)
+        self._store.scalars["orders"] = count + 1
+        place = f"{count % ORDERS_REMEMBERED:05d}"
+        oldest = self._store.objects.get(_ORDER, place)
+        if oldest is not None:
+            self._orders.discard(oldest.decode())
+        self._store.objects.put(_ORDER, place, order_id.encode())
+        self._orders.add(order_id)
+        self._orders_touched = True
+        return True
+
+    def _load_orders(self) -> None:
+        self._orders = {value.decode() for _, value in self._store.objects.items(_ORDER)}
 
     # --- references and forgetting
 

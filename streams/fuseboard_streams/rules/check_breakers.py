@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from fuseboard_detectors.burn import ring_of
 from fuseboard_detectors.failure import FailureParams, initial_null
+from fuseboard_schemas.axes import axes_of
 from fuseboard_schemas.errors import ConfigurationError
 from fuseboard_schemas.records import Action
-from fuseboard_streams.core.commands import axes_of
 from fuseboard_streams.rules.catalogue import (
     ACTIONS,
     BREAKER_METRICS,
@@ -30,7 +30,7 @@ from fuseboard_streams.rules.params import exceed_params, failure_params
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fuseboard_streams.core.commands import Axes
+    from fuseboard_schemas.axes import Axes
     from fuseboard_streams.rules.document import Path
     from fuseboard_streams.rules.model import Match, Rung
 

@@ -19,7 +19,11 @@ class Model:
         row = self.rows.get(key)
         if row and row["state"] != "CLOSED":
             return False
-        self.rows[key] = {"state": "OPEN", "epoch": row["epoch"] if row else 0, "p0": p0, "n": 0, "since": now}
+        flapping = row is not None and now < row["calm"]
+        doubled = row["doubled"] + 1 if row and flapping else 0
+        self.rows[key] = {
+            "state": "OPEN", "epoch": row["epoch"] if row else 0, "p0": p0, "n": 0, "doubled": doubled, "since": now,
+        }  # fmt: skip
         self._opened(key, now)
         return True
 
@@ -36,6 +40,7 @@ class Model:
         if ratio <= Fraction(1, 99):
             self._change(row, now)
             row.update(state="CLOSED", n=0, due=self._ceil(now + self.p.forget_after_us))
+            row["calm"] = now + 2 * self._cooldown(row)
         elif ratio >= 99 or total >= self.p.max_probes:
             self._reopened(key, now)
         elif row["in_wave"] >= row["quota"] * row["clients"]:
@@ -74,6 +79,7 @@ class Model:
 
     def _reopened(self, key: str, now: int) -> None:
         self.rows[key]["n"] += 1
+        self.rows[key]["doubled"] += 1
         self._opened(key, now)
 
     def _opened(self, key: str, now: int) -> None:
@@ -84,10 +90,13 @@ class Model:
     def took(self, key: str, due: int) -> None:
         """Learn the jittered end of a cooldown, after checking its range: half to all of it, on a whole second."""
         row = self.rows[key]
-        full = min(self.p.base_cooldown_us * 2 ** row["n"], self.p.max_cooldown_us)
+        full = self._cooldown(row)
         assert due % SECOND == 0
         assert row["at"] + full // 2 <= due <= self._ceil(row["at"] + full)
         row["due"] = due
+
+    def _cooldown(self, row: dict[str, Any]) -> int:
+        return int(min(self.p.base_cooldown_us * 2 ** row["doubled"], self.p.max_cooldown_us))
 
     def _change(self, row: dict[str, Any], now: int) -> None:
         row["epoch"] = max(row["epoch"] + 1, now // 1000)

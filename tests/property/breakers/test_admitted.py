@@ -19,9 +19,11 @@ from fuseboard_streams.core.breaker import Breaker, Evidence, Moment
 from fuseboard_streams.core.breaker_params import BreakerParams
 from fuseboard_streams.core.breakers import Breakers
 from fuseboard_streams.core.commands import to_command
+from fuseboard_streams.core.ruleset import Response, Rung
 
 SECOND = 1_000_000
 START = 1_795_435_200 * SECOND
+RESPONSE = Response("r", (Rung(Action.DISABLE_TOOL),))
 
 
 @dataclass
@@ -59,14 +61,9 @@ class World:
         self.counted: Counter[int] = Counter()  # by epoch: results that entered the test
         self.waves: dict[int, list[Breaker]] = {}  # by period
         self.lapsed: set[int] = set()  # epochs of waves that time ended
-        opened = self.breakers.trip(
-            Target(Scope.ACTOR_TOOL, "t", "a", "x"),
-            Moment(START),
-            Evidence(6.0, p0, 9, 8, START),
-            action=Action.DISABLE_TOOL,
-            rule="r",
-            rules_version="v",
-        )
+        (opened,) = self.breakers.fire(
+            Target(Scope.ACTOR_TOOL, "t", "a", "x"), Moment(START), RESPONSE, Evidence(6.0, p0, 9, 8, START)
+        ).changed
         self.key = opened.breaker_id
         self.publish((opened,))
 

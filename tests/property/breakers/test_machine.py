@@ -12,8 +12,9 @@ from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import Action, BreakerState, Scope
 from fuseboard_streams.core.breaker import Breaker, Evidence, Moment, decode, encode
 from fuseboard_streams.core.breaker_params import BreakerParams
-from fuseboard_streams.core.breakers import Breakers
+from fuseboard_streams.core.breakers import Breakers, Outcome
 from fuseboard_streams.core.commands import to_command
+from fuseboard_streams.core.ruleset import RecoveryPlan, Response, Rung
 from tests.property.breakers.model import SECOND, Model
 
 START = 1_795_435_200 * SECOND
@@ -46,6 +47,12 @@ class Life(RuleBasedStateMachine):
             forget_after_us=20 * SECOND,
             late_results=self.late_results,
         )
+        plan = RecoveryPlan(
+            cooldown_us=self.params.base_cooldown_us,
+            max_cooldown_us=self.params.max_cooldown_us,
+            probes=self.params.probes,
+        )
+        self.response = Response("r", (Rung(Action.DISABLE_TOOL),), recovery=plan)
         self.machine = Breakers(self.params)
         self.model = Model(self.params)
         self.now = START
@@ -68,17 +75,11 @@ class Life(RuleBasedStateMachine):
     @rule(tool=TOOLS, p0=BASELINES)
     def trip(self, tool: str, p0: float) -> None:
         before = self.machine.get(key(tool))
-        after = self.machine.trip(
-            target(tool),
-            Moment(self.now, "e", 1),
-            Evidence(6.0, p0, 9, 8, self.now),
-            action=Action.DISABLE_TOOL,
-            rule="r",
-            rules_version="v",
-        )
-        assert self.model.trip(key(tool), self.now, p0) == (after is not before)
-        if after is not before:
-            self.published((after,))
+        moment, evidence = Moment(self.now, "e", 1), Evidence(6.0, p0, 9, 8, self.now)
+        fired = self.machine.fire(target(tool), moment, self.response, evidence)
+        assert self.model.trip(key(tool), self.now, p0) == (fired.outcome is Outcome.TRIPPED) == bool(fired.changed)
+        assert fired.changed or self.machine.get(key(tool)) is before
+        self.published(fired.changed)
 
     @rule(tool=TOOLS, results=RESULTS, back=st.sampled_from([0, 0, 0, 1, 2, 5]))
     def probe(self, tool: str, results: list[bool], back: int) -> None:

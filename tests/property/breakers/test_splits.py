@@ -11,10 +11,13 @@ from fuseboard_streams.core.breaker import Breaker, Evidence, Moment, encode
 from fuseboard_streams.core.breaker_params import BreakerParams
 from fuseboard_streams.core.breakers import Breakers
 from fuseboard_streams.core.commands import to_command
+from fuseboard_streams.core.holds import cooldown_of
+from fuseboard_streams.core.ruleset import Response, Rung
 
 SECOND = 1_000_000
 START = 1_795_435_200 * SECOND
 PARAMS = BreakerParams(forget_after_us=90 * SECOND)
+RESPONSE = Response("r", (Rung(Action.DISABLE_TOOL),), rules_version="v")
 
 
 def clients(tenant: str, actor: str) -> int:
@@ -45,10 +48,7 @@ class Run:
         moment = Moment(self.now, "e", 1)
         known = [b for b in self.log if (b.tool, b.actor) == (target.tool, target.actor)]
         if trips:
-            evidence = Evidence(6.1, 0.2, 9, 8, self.now)
-            before = self.machine.get(known[-1].breaker_id) if known else None
-            after = self.machine.trip(target, moment, evidence, action=Action.DISABLE_TOOL, rule="r", rules_version="v")
-            self.log += [after] * (after is not before)
+            self.log += self.machine.fire(target, moment, RESPONSE, Evidence(6.1, 0.2, 9, 8, self.now)).changed
         elif known:
             self.log += self.machine.probe(known[-1].breaker_id, known[-1].epoch, ok, moment)
 
@@ -86,15 +86,10 @@ def test_any_way_of_ticking_gives_the_same(events: list[tuple[int, str, str, str
 @given(st.integers(0, 10**12), st.integers(0, 80), st.text(min_size=1, max_size=5))
 def test_no_cooldown_is_shorter_than_promised(offset: int, reopenings: int, tool: str) -> None:
     machine = Breakers(PARAMS)
-    opened = machine.trip(
-        Target(Scope.TOOL, "t", tool=tool),
-        Moment(START + offset),
-        Evidence(6.1, 0.02, 9, 8, START),
-        action=Action.DISABLE_TOOL,
-        rule="r",
-        rules_version="v",
-    )
+    (opened,) = machine.fire(
+        Target(Scope.TOOL, "t", tool=tool), Moment(START + offset), RESPONSE, Evidence(6.1, 0.02, 9, 8, START)
+    ).changed
     assert opened.due is not None
     assert opened.due % SECOND == 0
     assert opened.due >= opened.decided_at + PARAMS.min_cooldown_us
-    assert PARAMS.cooldown_us(reopenings) == min(30 * SECOND * 2**reopenings, 300 * SECOND)
+    assert cooldown_of(RESPONSE.recovery, reopenings) == min(30 * SECOND * 2**reopenings, 300 * SECOND)

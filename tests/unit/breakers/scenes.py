@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import Action, BreakerState, Scope
-from fuseboard_streams.core.breaker import Breaker, Evidence, Moment
+from fuseboard_streams.core.breaker import Breaker, Evidence, Moment, id_of
 from fuseboard_streams.core.breaker_params import BreakerParams
 from fuseboard_streams.core.breakers import Breakers
+from fuseboard_streams.core.ruleset import Response, Rung
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +18,12 @@ SECOND = 1_000_000
 NOON = 1_795_435_200 * SECOND
 """2026-11-23T12:00:00Z, a whole second."""
 TARGET = Target(Scope.ACTOR_TOOL, "default", "support_agent_v4", "billing.refund")
+RESPONSE = Response(
+    rule="tool-failing",
+    ladder=(Rung(Action.DISABLE_TOOL),),
+    runbook="docs/runbooks/tool-failing.md",
+    rules_version="builtin-1",
+)
 ID = "ACTOR_TOOL:default/support_agent_v4/billing.refund"
 
 
@@ -34,9 +41,8 @@ def clients(number: int) -> Callable[[str, str], int]:
 
 
 def trip(breakers: Breakers, seconds: float = 0.0, target: Target = TARGET, p0: float = 0.005) -> Breaker:
-    return breakers.trip(
-        target, at(seconds), evidence(p0), action=Action.DISABLE_TOOL, rule="tool-failing", rules_version="builtin-1"
-    )
+    breakers.fire(target, at(seconds), RESPONSE, evidence(p0))
+    return now(breakers, id_of(target))
 
 
 def to_half_open(breakers: Breakers, number_of_clients: int = 1) -> Breaker:

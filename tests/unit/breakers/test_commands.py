@@ -14,16 +14,13 @@ from fuseboard_schemas.records import (
     BreakerState,
     Hold,
     Mode,
-    ModelAccess,
     Recovery,
-    RunAccess,
     Scope,
     ToolAccess,
-    WriteAccess,
 )
 from fuseboard_streams.core.breaker_params import BreakerParams
 from fuseboard_streams.core.breakers import Breakers
-from fuseboard_streams.core.commands import Axes, axes_of, describe_evidence, describe_reason, to_command
+from fuseboard_streams.core.commands import describe_evidence, describe_reason, to_command
 from tests.unit.breakers.scenes import (
     NOON,
     SECOND,
@@ -44,7 +41,7 @@ PARAMS = BreakerParams()
 
 
 def command(breaker: Breaker) -> BreakerCommand:
-    record = to_command(breaker, PARAMS, runbook="docs/runbooks/tool-failing.md")
+    record = to_command(breaker, PARAMS)
     assert record is not None
     return record
 
@@ -110,30 +107,6 @@ def test_no_probes_and_undecided_say_so() -> None:
 
 def test_forgotten_is_a_tombstone() -> None:
     assert to_command(replace(now(half_open()), forgotten=True), PARAMS) is None
-
-
-@pytest.mark.parametrize(
-    ("state", "access"), [(BreakerState.FORCED_OPEN, ToolAccess.OFF), (BreakerState.FORCED_CLOSED, ToolAccess.ON)]
-)
-def test_forced_states(state: BreakerState, access: ToolAccess) -> None:
-    forced = replace(trip(Breakers(PARAMS)), state=state)
-    assert command(forced).tool_access is access
-    assert len(command(forced).holds) == 1
-
-
-@pytest.mark.parametrize(
-    ("actions", "axes"),
-    [
-        ((), Axes()),
-        ((Action.NONE,), Axes()),
-        ((Action.FAST_MODEL_ONLY, Action.READ_ONLY), Axes(model=ModelAccess.FAST_ONLY, writes=WriteAccess.REFUSED)),
-        ((Action.READ_ONLY, Action.REQUIRE_APPROVAL), Axes(writes=WriteAccess.REFUSED)),
-        ((Action.REQUIRE_APPROVAL, Action.HALT), Axes(writes=WriteAccess.APPROVAL, run=RunAccess.HALT)),
-        ((Action.DISABLE_TOOL,), Axes(tool_access=ToolAccess.OFF)),
-    ],
-)
-def test_join_takes_the_hardest_on_each_axis(actions: tuple[Action, ...], axes: Axes) -> None:
-    assert axes_of(actions) == axes
 
 
 @pytest.mark.parametrize(

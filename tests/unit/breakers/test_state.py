@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from fuseboard_schemas.errors import ConfigurationError
-from fuseboard_streams.core.breaker import BreakerStateError, decode, encode
+from fuseboard_streams.core.breaker import Breaker, BreakerStateError, decode, encode
 from fuseboard_streams.core.breaker_params import BreakerParams
 from fuseboard_streams.core.breakers import Breakers
 from tests.unit.breakers.scenes import ID, NOON, SECOND, TARGET, at, clients, half_open, now, probe, to_half_open, trip
@@ -94,15 +94,19 @@ def test_discard_removes() -> None:
     assert (breakers.ids(), breakers.open_ids(), breakers.next_due()) == ((), (), None)
 
 
+def due_at(opened: Breaker, due: int) -> Breaker:
+    return replace(opened, due=due, holds=(replace(opened.holds[0], probe_at=due),))
+
+
 def test_timers_of_a_breaker_that_keeps_changing_do_not_pile_up() -> None:
     breakers = Breakers(BreakerParams())
     opened = trip(breakers)
-    quiet = [replace(opened, breaker_id=f"ACTOR:default/a{i}", due=NOON + (3000 - i) * SECOND) for i in range(30)]
+    quiet = [due_at(replace(opened, breaker_id=f"ACTOR:default/a{i}"), NOON + (3000 - i) * SECOND) for i in range(30)]
     for breaker in quiet:
         breakers.put(breaker)
     sizes = [0, len(breakers._heap)]
     while sizes[-1] > sizes[-2]:
-        breakers.put(replace(opened, due=NOON + len(sizes) * SECOND))
+        breakers.put(due_at(opened, NOON + len(sizes) * SECOND))
         sizes.append(len(breakers._heap))
     assert sizes[-1] == len(breakers) == 31
     assert max(sizes) < 200
@@ -145,7 +149,7 @@ def test_bytes_are_one_line_of_json_with_exact_floats() -> None:
 def test_bytes_of_an_older_version_take_defaults() -> None:
     opened = trip(Breakers(BreakerParams()))
     row = json.loads(encode(opened))
-    for name in ("period", "forgotten", "offset"):
+    for name in ("period", "forgotten", "offset", "forced"):
         row.pop(name, None)
     assert decode(json.dumps(row).encode()) == replace(opened, offset=None)
 

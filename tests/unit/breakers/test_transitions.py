@@ -9,6 +9,7 @@ import pytest
 from fuseboard_schemas.records import Action, BreakerState, Cause, Recovery, Severity
 from fuseboard_streams.core.breaker_params import BreakerParams
 from fuseboard_streams.core.breakers import Breakers, ceil_second
+from fuseboard_streams.core.ruleset import RecoveryPlan, Response, Rung
 from tests.unit.breakers.scenes import (
     ID,
     NOON,
@@ -48,13 +49,6 @@ def test_trip_of_an_open_breaker_changes_nothing() -> None:
     assert now(breakers) is wave
 
 
-def test_trip_of_a_forced_breaker_changes_nothing() -> None:
-    breakers = Breakers(BreakerParams())
-    forced = replace(trip(breakers), state=BreakerState.FORCED_CLOSED, due=None)
-    breakers.put(forced)
-    assert trip(breakers, 3) is forced
-
-
 def test_trip_with_a_baseline_that_cannot_be_tested_is_refused_at_once() -> None:
     breakers = Breakers(BreakerParams())
     with pytest.raises(ValueError, match="p0"):
@@ -63,16 +57,14 @@ def test_trip_with_a_baseline_that_cannot_be_tested_is_refused_at_once() -> None
 
 
 @pytest.mark.parametrize(
-    ("severity", "recovery"),
-    [(Severity.CRITICAL, Recovery.PROBE), (Severity.PAGE, Recovery.PERSON), (Severity.TICKET, Recovery.WINDOW)],
+    ("severity", "recovery"), [(Severity.CRITICAL, Recovery.PROBE), (Severity.PAGE, Recovery.PERSON)]
 )
-def test_what_does_not_recover_by_probes_starts_no_timer(severity: Severity, recovery: Recovery) -> None:
+def test_what_waits_for_a_person_starts_no_timer(severity: Severity, recovery: Recovery) -> None:
     breakers = Breakers(BreakerParams())
-    opened = breakers.trip(
-        TARGET, at(0), evidence(), action=Action.HALT, rule="r", rules_version="v", severity=severity, recovery=recovery
-    )
+    response = Response("r", (Rung(Action.HALT, severity),), recovery=RecoveryPlan(recovery))
+    (opened,) = breakers.fire(TARGET, at(0), response, evidence()).changed
     assert (opened.due, opened.cooldown_us, breakers.next_due()) == (None, 0, None)
-    assert opened.recovery is not Recovery.PROBE
+    assert opened.holds[0].recovery is Recovery.PERSON
     assert breakers.tick(NOON + 10**12, clients(1)) == ()
 
 

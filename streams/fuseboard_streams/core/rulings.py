@@ -1,0 +1,154 @@
+"""From what rules find to what is published: signals, and the transitions of breakers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final
+
+from fuseboard_schemas.keys import breaker_id, home_key
+from fuseboard_schemas.records import BreakerCommand, Mode, Signal, SignalLevel
+from fuseboard_streams.core.breaker import Evidence, Moment
+from fuseboard_streams.core.breakers import Outcome
+from fuseboard_streams.core.commands import describe_evidence, to_command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fuseboard_schemas.keys import Target
+    from fuseboard_streams.core.breaker import Breaker
+    from fuseboard_streams.core.breaker_params import BreakerParams
+    from fuseboard_streams.core.breakers import Breakers, Fired
+    from fuseboard_streams.core.counters import ShardCounters
+    from fuseboard_streams.core.firing import Firing
+    from fuseboard_streams.core.ruleset import Response
+
+_LEVELS: Final = {Mode.ENFORCE: SignalLevel.TRIP, Mode.WARN: SignalLevel.WARN, Mode.SHADOW: SignalLevel.INFO}
+"""What a trip is called in a signal: only that of a rule in force held something back."""
+_ONLY = {
+    Mode.WARN: " (the rule warns: nothing is held back)",
+    Mode.SHADOW: " (the rule is in shadow: nothing is held back)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A record to publish, to the partition of its shard."""
+
+    topic: str
+    """``signals`` or ``breaker_commands``."""
+    key: bytes
+    record: Signal | BreakerCommand | None
+    """None is a tombstone."""
+
+
+class Rulings:
+    """Lets breakers know what rules found, and collects what is to be published.
+
+    Args:
+        breakers: The shard's.
+        params: Of probes.
+        counters: The shard's.
+        changed: Called with every breaker that has changed, before it is published.
+    """
+
+    def __init__(
+        self,
+        breakers: Breakers,
+        params: BreakerParams,
+        counters: ShardCounters,
+        changed: Callable[[Breaker], None],
+    ) -> None:
+        self._breakers = breakers
+        self._params = params
+        self._counters = counters
+        self._changed = changed
+        self._outputs: list[Output] = []
+
+    def take(self) -> list[Output]:
+        """What has been decided since the last call, in order."""
+        outputs, self._outputs = self._outputs, []
+        return outputs
+
+    def publish(self, changed: Sequence[Breaker]) -> None:
+        """Publish transitions, a tombstone for a breaker that is forgotten."""
+        for breaker in changed:
+            self._changed(breaker)
+            command = to_command(breaker, self._params)
+            self._outputs.append(Output("breaker_commands", breaker.breaker_id.encode(), command))
+
+    def fire(self, firing: Firing, event_id: str | None, offset: int | None) -> Fired:
+        """A rule's test came true: trip its target, and say so if that changes anything."""
+        response, facts = firing.view.variants[firing.variant].response, firing.facts
+        moment = Moment(firing.time_us, event_id, offset)
+        evidence = Evidence(calls=facts.calls, failures=facts.failures, since_us=facts.since_us)
+        fired = self._breakers.fire(firing.target, moment, response, evidence, facts.reason, firing.until_us)
+        self.told(fired, firing.target, moment, response, firing.view.rule.metric, facts.value, evidence, facts.reason)
+        return fired
+
+    def told(
+        self,
+        fired: Fired,
+        target: Target,
+        moment: Moment,
+        response: Response,
+        metric: str,
+        value: float | None,
+        evidence: Evidence,
+        reason: str,
+    ) -> None:
+        """Publish what came of a firing."""
+        if fired.outcome is not Outcome.NOTHING:
+            self._counters.trips += response.mode is Mode.ENFORCE
+            self._counters.watched += response.mode is not Mode.ENFORCE
+            said = reason + _ONLY.get(response.mode, "")
+            self.signal(_LEVELS[response.mode], target, moment, response, metric, value, evidence, said)
+        self.publish(fired.changed)
+
+    def signal(
+        self,
+        level: SignalLevel,
+        target: Target,
+        moment: Moment,
+        response: Response,
+        metric: str,
+        value: float | None,
+        evidence: Evidence,
+        reason: str,
+    ) -> None:
+        """Publish a finding; its id is a function of what it says."""
+        identity = breaker_id(target.scope, target.tenant, target.actor, target.tool, target.trace_id)
+        at = moment.time_us if moment.offset is None else moment.offset
+        digest = blake2b(f"{identity} {response.rule} {level} {at}".encode(), digest_size=16).hexdigest()
+        signal = Signal(
+            signal_id=digest,
+            ts=moment.time_us,
+            source=f"fuseboard/{response.rule}",
+            tenant=target.tenant,
+            scope=target.scope,
+            actor=target.actor,
+            tool=target.tool,
+            trace_id=target.trace_id,
+            rule=response.rule,
+            level=level,
+            metric=metric,
+            value=value,
+            evidence_log10=evidence.log10,
+            null_p0=evidence.null_p0,
+            calls=evidence.calls,
+            failures=evidence.failures,
+            since=evidence.since_us,
+            event_id=moment.event_id,
+            reason=reason,
+            rules_version=response.rules_version,
+        )
+        key = home_key(target.scope, target.tenant, target.actor, target.tool)
+        self._outputs.append(Output("signals", key.encode(), signal))
+
+
+def words_of(target: Target, evidence: Evidence, at_us: int) -> str:
+    """What the failure statistic found, in one line."""
+    return describe_evidence(target.tool or target.actor or "", evidence, at_us)
+
+
+__all__ = ["BreakerCommand", "Output", "Rulings", "words_of"]
