@@ -102,7 +102,7 @@ def play(shard: Shard, steps: list[Step], aborts: random.Random | None = None) -
 
 def watched() -> tuple[Shard, Remembering]:
     told = Remembering()
-    return Shard(0, 1, SHORT, SEEDS, told), told
+    return Shard(0, 1, SHORT, SEEDS, follower=told), told
 
 
 @settings(max_examples=15, deadline=None)

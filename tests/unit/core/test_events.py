@@ -23,7 +23,7 @@ DOLLAR = 1_000_000
 
 def watched(settings: CoreSettings | None = None, partitions: int = 1) -> tuple[Shard, Remembering]:
     follower = Remembering()
-    return Shard(0, partitions, settings or CoreSettings(), SEEDS, follower), follower
+    return Shard(0, partitions, settings or CoreSettings(), SEEDS, follower=follower), follower
 
 
 @pytest.mark.parametrize("topic", TOPICS)

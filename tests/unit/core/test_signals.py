@@ -28,7 +28,7 @@ def signal(at: float = 0, **fields: Any) -> Signal:
 
 def watched(partitions: int = 1) -> tuple[Shard, Remembering]:
     follower = Remembering()
-    return Shard(0, partitions, CoreSettings(), SEEDS, follower), follower
+    return Shard(0, partitions, CoreSettings(), SEEDS, follower=follower), follower
 
 
 def test_signals_are_told_once_and_in_order() -> None:
