@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from fractions import Fraction
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, get_args
 
 from pydantic import (
     BaseModel,
@@ -71,6 +71,16 @@ ActionName: TypeAlias = Literal["FAST_MODEL_ONLY", "REQUIRE_APPROVAL", "READ_ONL
 RecoveryName: TypeAlias = Literal["probe", "clear", "window", "person"]
 
 
+_ONE_OR_MORE: Final = WithJsonSchema(
+    {
+        "anyOf": [
+            {"enum": list(get_args(ScopeName))},
+            {"type": "array", "items": {"enum": list(get_args(ScopeName))}, "minItems": 1},
+        ]
+    }
+)
+
+
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(names)
 
@@ -83,7 +93,7 @@ def _several(given: object) -> object:
 class Part(BaseModel):
     """Any part of a rules file: what is not known is refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -267,7 +277,7 @@ class BreakerRule(Part):
     """What trips, on what, and what follows."""
 
     metric: Annotated[BoundedText, _one_of(*BREAKER_METRICS, pattern=r"^signals\.[a-z0-9_.-]+$")]
-    scope: Annotated[tuple[ScopeName, ...], BeforeValidator(_several), Field(min_length=1)]
+    scope: Annotated[tuple[ScopeName, ...], BeforeValidator(_several), Field(min_length=1), _ONE_OR_MORE]
     test: Test
     match: Match = Match()
     action: ActionName | None = None
