@@ -363,6 +363,7 @@ def test_the_schema_s_defaults_are_of_its_own_form_and_its_fields_are_explained(
     schema = json.loads(run("rules", "schema").stdout)
     for part in schema["$defs"].values():
         for name, field in part["properties"].items():
+            assert field.get("description"), (part["title"], name)
             if field.get("default") is not None:
                 assert _valid(field, field["default"], schema), (part["title"], name)
     assert schema["$defs"]["Baseline"]["properties"]["floor"]["description"] == "The null is never below this rate."

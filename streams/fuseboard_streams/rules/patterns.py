@@ -30,6 +30,8 @@ def overlap(one: str, other: str) -> bool:
     """Whether any name fits both patterns."""
     if not _WILD.intersection(one):
         return fits(other, one)
+    if not _WILD.intersection(other):
+        return fits(one, other)
     one, other = normal(one), normal(other)
     reached = {(0, 0)}
     waiting = [(0, 0)]
