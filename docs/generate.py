@@ -1,4 +1,4 @@
-"""Writes the generated tables of the documents: settings, topics, metrics, and the file map of ``ARCHITECTURE.md``.
+"""Writes the generated tables of the documents: settings, topics, rules, metrics, and ``ARCHITECTURE.md``'s file map.
 
 Run ``.venv/bin/python docs/generate.py`` after changing a setting, a topic, a metric or a module; a test compares.
 """
@@ -17,11 +17,13 @@ from fuseboard.envelope import TOPIC_OF
 from fuseboard.settings import Settings
 from fuseboard_detectors.failure import FailureParams
 from fuseboard_schemas import catalogue
-from fuseboard_schemas.records import BreakerState, Scope
+from fuseboard_schemas.records import Action, BreakerState, Scope
 from fuseboard_schemas.topics import DAY_MS, TOPICS, Topic
 from fuseboard_streams.core.breaker_params import BreakerParams
 from fuseboard_streams.core.counters import ShardCounters
 from fuseboard_streams.core.settings import CoreSettings, Prior
+from fuseboard_streams.rules import catalogue as rules_catalogue
+from fuseboard_streams.rules.schema import json_schema
 from fuseboard_streams.worker.decoding import INPUTS
 from fuseboard_streams.worker.loop import OUTPUTS
 from fuseboard_streams.worker.metrics import STAGES, ShardFacts, WorkerMetrics
@@ -289,6 +291,87 @@ def _listed(values: Iterable[str]) -> str:
     return ", ".join(f"`{value}`" for value in values)
 
 
+def rule_metrics() -> str:
+    """Metrics of breakers: what each is, per what it can be had, and the tests with what releases them."""
+    lines = ["| metric | what it is | per | test: released by |", "|---|---|---|---|"]
+    named = {**rules_catalogue.BREAKER_METRICS, f"{rules_catalogue.SIGNALS}*": rules_catalogue.SIGNAL_METRIC}
+    for name, metric in named.items():
+        tests = ", ".join(
+            f"`{kind}`: {' or '.join(rules_catalogue.recoveries(metric, kind, metric.scopes[0]))}"
+            for kind in metric.tests
+        )
+        scopes = "any" if metric.scopes == rules_catalogue.SCOPES else _listed(metric.scopes)
+        lines.append(f"| `{name}` | {metric.about} | {scopes} | {tests} |")
+    return "\n".join(lines)
+
+
+def rule_objectives() -> str:
+    """Metrics of objectives."""
+    forms = {"share": "`>99.5%` or `<0.1%`", "difference": "`>=-1%`", "usd": '`{p50: "<0.02", p95: "<0.10"}`'}
+    lines = ["| metric | what it is | per | target, such as |", "|---|---|---|---|"]
+    for name, measure in rules_catalogue.OBJECTIVE_METRICS.items():
+        lines.append(f"| `{name}` | {measure.about} | {_listed(measure.scopes)} | {forms[measure.form]} |")
+    return "\n".join(lines)
+
+
+def rule_actions() -> str:
+    """Which action fits which scope."""
+    actions = list(dict.fromkeys(action for fitting in rules_catalogue.ACTIONS.values() for action in fitting))
+    actions.sort(key=lambda action: list(Action).index(Action(action)))
+    lines = [
+        f"| | {_listed(rules_catalogue.ACTIONS).replace(', ', ' | ')} |",
+        "|---" * (1 + len(rules_catalogue.ACTIONS)) + "|",
+    ]
+    for action in actions:
+        marks = ("yes" if action in fitting else "" for fitting in rules_catalogue.ACTIONS.values())
+        lines.append(f"| `{action}` | {' | '.join(marks)} |")
+    return "\n".join(lines)
+
+
+_TESTS = {
+    "e-detector": "EDetector", "distinct": "Distinct", "burn": "Burn", "cap": "Cap", "exceed": "Exceed", "runs": "Runs",
+    "first-use": "FirstUse", "silence": "Silence", "lost": "Lost", "ungated": "Ungated", "signal": "FromSignal",
+}  # fmt: skip
+_PARTS = {"baseline": "Baseline", "budget": "Budget"}
+
+
+def rule_tests() -> str:
+    """Every kind of test with its fields."""
+    schema = json_schema()["$defs"]
+    lines = ["| test | field | default | what it is |", "|---|---|---|---|"]
+    for kind, title in _TESTS.items():
+        lines.append(f"| `{kind}` | | | {schema[title]['description']} |")
+        lines += [f"| | {row}" for row in _rows(schema, title, "")]
+    return "\n".join(lines)
+
+
+def rule_fields() -> str:
+    """The fields of a breaker."""
+    lines = ["| field | default | what it is |", "|---|---|---|"]
+    schema = json_schema()["$defs"]
+    lines += [f"| {row}" for row in _rows(schema, "BreakerRule", "")]
+    for name, title in (("recovery", "RecoveryRule"), ("breadth", "Breadth"), ("ladder[]", "Rung")):
+        lines += [f"| {row}" for row in _rows(schema, title, f"{name}.")]
+    return "\n".join(lines)
+
+
+def _rows(schema: dict[str, Any], title: str, before: str) -> list[str]:
+    rows: list[str] = []
+    part = schema[title]
+    for name, field in part["properties"].items():
+        if name == "kind":
+            continue
+        if name in _PARTS:
+            rows += _rows(schema, _PARTS[name], f"{before}{name}.")
+            continue
+        default = field.get("default")
+        must = name in part.get("required", ())
+        shown = f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+        plain = "must be given" if must else "" if default is None or isinstance(default, list | dict) else shown
+        rows.append(f"`{before}{name}` | {plain} | {field['description']} |")
+    return rows
+
+
 FOLDERS = {
     "sdk/fuseboard": "What an agent imports. Two threads per process: the publisher's and the follower's.",
     "schemas/fuseboard_schemas": (
@@ -334,6 +417,13 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
         "priors": priors,
     },
     "docs/topics.md": {"topics": topics},
+    "docs/rules.md": {
+        "rule metrics": rule_metrics,
+        "rule tests": rule_tests,
+        "rule actions": rule_actions,
+        "rule fields": rule_fields,
+        "rule objectives": rule_objectives,
+    },
     "docs/metrics.md": {"metrics": metrics, "labels": labels},
     "ARCHITECTURE.md": {"file map": file_map},
 }

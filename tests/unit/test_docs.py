@@ -173,7 +173,7 @@ def test_files_named_in_the_text_exist() -> None:
 # ------------------------------------------------------------ generated parts
 
 
-@pytest.mark.parametrize("page", ["docs/configuration.md", "docs/topics.md", "docs/metrics.md"])
+@pytest.mark.parametrize("page", ["docs/configuration.md", "docs/topics.md", "docs/rules.md", "docs/metrics.md"])
 def test_generated_tables_are_those_of_the_code(page: str) -> None:
     text = _read(page)
     assert _generator().rendered(page, text) == text, "run docs/generate.py"

@@ -26,6 +26,7 @@ from fuseboard_streams.rules.levels import DEFAULT_TRIP, HIGHEST, MANY, straight
 from fuseboard_streams.rules.model import BreakerRule, Burn, Distinct, EDetector, Exceed, Lost, RecoveryRule
 from fuseboard_streams.rules.overrides import reaches
 from fuseboard_streams.rules.params import exceed_params, failure_params
+from fuseboard_streams.rules.values import level_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,14 +188,16 @@ def _levels(test: EDetector | Exceed, null: float, what: str) -> Iterator[Findin
     trip = DEFAULT_TRIP if test.trip is None else test.trip
     if trip > HIGHEST:
         yield Finding(
-            ("test", "trip"), f"no evidence ever reaches {trip:g}; expected at most {HIGHEST:g}, usual is 1e6."
+            ("test", "trip"),
+            f"no evidence ever reaches {level_text(trip)}; expected at most {level_text(HIGHEST)}, usual is 1e6.",
         )
     if test.warn > trip:
-        yield Finding(("test", "warn"), f"warn is above trip ({test.warn:g} > {trip:g}); lower it, or raise trip.")
+        levels = f"{level_text(test.warn)} > {level_text(trip)}"
+        yield Finding(("test", "warn"), f"warn is above trip ({levels}); lower it, or raise trip.")
     if not 1.0 / null <= test.warn:
         text = (
-            f"warn {test.warn:g} times the {what} of the baseline ({_percent(null)}) is below 1: successes alone would "
-            f"alarm; expected warn from {1 / null:g} on, or a higher {what}."
+            f"warn {level_text(test.warn)} times the {what} of the baseline ({_percent(null)}) is below 1: successes "
+            f"alone would alarm; expected warn from {level_text(1 / null)} on, or a higher {what}."
         )
         yield Finding(("test", "warn"), text)
 

@@ -12,12 +12,12 @@ from fuseboard_detectors.failure import FailureParams
 from fuseboard_schemas.records import Action, Mode, Recovery, Scope, Severity
 from fuseboard_streams.core import ruleset
 from fuseboard_streams.rules import model
-from fuseboard_streams.rules.catalogue import breaker_metric, recoveries
 from fuseboard_streams.rules.check import check
 from fuseboard_streams.rules.document import RulesError
 from fuseboard_streams.rules.load import frozen, load
 from fuseboard_streams.rules.overrides import combinations, layers_of, meet, merged, names, reaches, written
 from fuseboard_streams.rules.params import exceed_params, failure_params
+from fuseboard_streams.rules.values import usual_recovery
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +40,8 @@ class Compiled:
     """What the file says, objectives included."""
     document: Document
     """Where it says it."""
+    base: FailureParams
+    """The detector's settings that no file names."""
     warnings: tuple[Problem, ...] = ()
 
 
@@ -66,7 +68,7 @@ def compile_rules(data: bytes, source: str, base: FailureParams | None = None) -
     if errors := [problem for problem in problems if not problem.warning]:
         raise RulesError(errors)
     rules = _Compiler(file, document, version_of(data), base).rules()
-    return Compiled(rules, file, document, tuple(problems))
+    return Compiled(rules, file, document, base, tuple(problems))
 
 
 class _Compiler:
@@ -118,7 +120,7 @@ class _Compiler:
             runbook=(rule.runbook or defaults.runbook).replace("{id}", name),
             rules_version=self._version,
         )
-        return ruleset.Variant(_test(rule.test, self._base), response)
+        return ruleset.Variant(test_of(rule.test, self._base), response)
 
 
 def overridden(
@@ -169,11 +171,8 @@ def _ladder(rule: model.BreakerRule, severity: Severity) -> tuple[ruleset.Rung, 
 def _recovery(rule: model.BreakerRule, scope: str, severity: Severity) -> ruleset.RecoveryPlan:
     given = rule.recovery
     if given is None:
-        metric = breaker_metric(rule.metric)
-        assert metric is not None, "a rule that has been checked has a metric"
-        usual = recoveries(metric, rule.test.kind, scope)[0]
-        # What is critical waits for a person, unless the rule says otherwise.
-        return ruleset.RecoveryPlan(Recovery.PERSON if severity is Severity.CRITICAL else Recovery(usual.upper()))
+        usual = usual_recovery(rule, scope, critical=severity is Severity.CRITICAL)
+        return ruleset.RecoveryPlan(Recovery(usual.upper()))
     return ruleset.RecoveryPlan(
         by=Recovery(given.by.upper()),
         cooldown_us=given.cooldown,
@@ -183,7 +182,8 @@ def _recovery(rule: model.BreakerRule, scope: str, severity: Severity) -> rulese
     )
 
 
-def _test(test: model.Test, base: FailureParams) -> ruleset.Test:
+def test_of(test: model.Test, base: FailureParams) -> ruleset.Test:
+    """The compiled form of a test that has been checked."""
     match test:
         case model.EDetector():
             return ruleset.FailureTest(failure_params(test, base))

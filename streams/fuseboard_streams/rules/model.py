@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from fractions import Fraction
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, get_args
 
 from pydantic import (
     BaseModel,
@@ -71,6 +71,16 @@ ActionName: TypeAlias = Literal["FAST_MODEL_ONLY", "REQUIRE_APPROVAL", "READ_ONL
 RecoveryName: TypeAlias = Literal["probe", "clear", "window", "person"]
 
 
+_ONE_OR_MORE: Final = WithJsonSchema(
+    {
+        "anyOf": [
+            {"enum": list(get_args(ScopeName))},
+            {"type": "array", "items": {"enum": list(get_args(ScopeName))}, "minItems": 1},
+        ]
+    }
+)
+
+
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(names)
 
@@ -117,64 +127,88 @@ class EDetector(Part):
     """Has a rate become higher than its baseline? Call by call, with a bound on false trips."""
 
     kind: Literal["e-detector"]
+    """Which test it is."""
     baseline: Baseline = Baseline()
+    """What is normal for a key."""
     max_failures_per_trace: Annotated[int, Field(ge=1, le=31)] = 3
+    """Of one trace, within five minutes, no more failures are counted: one stuck agent is no outage."""
     warn: Annotated[float, Field(gt=1)] = 1e4
+    """Suspect from this evidence on: it is said, and nothing is learned."""
     trip: Annotated[float, Field(gt=1)] | None = None
-    """None: from the file's ``false_trips``, else 10^6."""
+    """At most one false trip per so many events; 1e6 where it is left out."""
 
 
 class Distinct(Part):
     """Hits in so many distinct traces among the last so many actions."""
 
     kind: Literal["distinct"]
+    """Which test it is."""
     traces: Annotated[int, Field(ge=1, le=8)]
+    """Hits in so many distinct traces ..."""
     of_last: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """... among so many of the actor's last actions ..."""
     within: Duration = 86_400_000_000
+    """... none of them longer ago than this."""
     severities: tuple[SeverityName, ...] = ()
-    """Of the policy's decision; none for all."""
+    """Severities of the decisions that count; all where it is left out."""
 
 
 class Budget(Part):
     """How much may be spent in how long."""
 
     usd: MicroUsd
+    """Dollars."""
     per: Duration = 86_400_000_000
+    """The time that the budget is for."""
 
 
 class Burn(Part):
     """A budget that is being spent too fast, over pairs of windows."""
 
     kind: Literal["burn"]
+    """Which test it is."""
     budget: Budget
+    """What may be spent."""
     windows: Annotated[tuple[WindowText, ...], Field(min_length=1, max_length=5)]
+    """Share of the budget / long window / short window: it burns while that share was spent within the long one and, at
+    the same rate, within the short one."""
 
 
 class Cap(Part):
     """A hard limit on one event, or on a day by UTC."""
 
     kind: Literal["cap"]
+    """Which test it is."""
     usd: MicroUsd
+    """Dollars."""
     per: Literal["event", "day"]
+    """One call or step, or a day by UTC."""
 
 
 class Exceed(Part):
     """Has a value gone above a bin's edge near its reference quantile more often than it used to?"""
 
     kind: Literal["exceed"]
+    """Which test it is."""
     quantile: Share = Fraction(95, 100)
+    """Of the key's own first observations: how often it is exceeded is what is tested."""
     reference: Annotated[int, Field(ge=100)] = 1_000
     """Observations that make the reference."""
     warn: Annotated[float, Field(gt=1)] = 1e4
+    """Suspect from this evidence on: it is said, and nothing is learned."""
     trip: Annotated[float, Field(gt=1)] | None = None
+    """At most one false trip per so many events; 1e6 where it is left out."""
 
 
 class Runs(Part):
     """A session that is stuck: so many failures, or so many identical calls, in a row."""
 
     kind: Literal["runs"]
+    """Which test it is."""
     failures: Annotated[int, Field(ge=2)] = 8
+    """So many failed calls in a row ..."""
     identical: Annotated[int, Field(ge=2)] = 5
+    """... or so many calls in a row of one tool with the same arguments."""
     polling: tuple[Pattern, ...] = ()
     """Tools that may repeat a call."""
 
@@ -183,39 +217,53 @@ class FirstUse(Part):
     """The first call of a tool by an actor that has made so many calls already."""
 
     kind: Literal["first-use"]
+    """Which test it is."""
     after: Annotated[int, Field(ge=0)] = 200
+    """So many calls the actor must have made before."""
 
 
 class Silence(Part):
     """Sessions are requested, and nothing is heard."""
 
     kind: Literal["silence"]
+    """Which test it is."""
     requests: Annotated[int, Field(ge=1)] = 5
+    """At least so many sessions were requested ..."""
     lasting: Duration = 300_000_000
+    """... and no event came for so long."""
 
 
 class Lost(Part):
     """Sequence numbers are missing."""
 
     kind: Literal["lost"]
+    """Which test it is."""
     share: Share = Fraction(1, 100)
+    """Of the numbered events this share is missing ..."""
     within: Duration = 3_600_000_000
+    """... within this time ..."""
     min: Annotated[int, Field(ge=1)] = 100
+    """... of at least so many."""
 
 
 class Ungated(Part):
     """A call was executed although its target had been open for so long."""
 
     kind: Literal["ungated"]
+    """Which test it is."""
     after: Duration = 5_000_000
+    """How long after the command a call may still be executed."""
 
 
 class FromSignal(Part):
     """Somebody else's finding: a signal of this level on the topic ``signals``."""
 
     kind: Literal["signal"]
+    """Which test it is."""
     source: Pattern = "*"
+    """Who published it, a pattern."""
     level: Literal["warn", "trip"] = "trip"
+    """The least level that counts."""
 
 
 Test: TypeAlias = Annotated[
@@ -231,34 +279,46 @@ class Match(Part):
     """Which targets a rule or an override is for: all that fit every pattern given."""
 
     tenant: Pattern = "*"
+    """With * for any characters and ? for any one, as the others."""
     actor: Pattern = "*"
+    """Name of the actor."""
     tool: Pattern = "*"
+    """Name of the tool."""
 
 
 class Breadth(Part):
     """How many actors a tool must fail for before it is the tool's fault."""
 
     actors: Annotated[int, Field(ge=2)] = 3
+    """At least so many actors ..."""
     share: Share = Fraction(1, 5)
+    """... and this share of those that called the tool lately."""
     max_per_actor: Annotated[int, Field(ge=1)] = 3
+    """Of one actor no more failures are counted in a second."""
 
 
 class Rung(Part):
     """One step of a ladder."""
 
     action: ActionName
+    """What is restricted."""
     after: Duration | None = None
-    """Climb when the rung before has held for so long; None: when the test fires again."""
+    """When the step before has held for so long; left out: when the test fires again."""
     severity: SeverityName | None = None
+    """How urgently a person is needed."""
 
 
 class RecoveryRule(Part):
     """What lets a target in again."""
 
     by: RecoveryName
+    """Clean probes, the condition gone, the window over, or a person."""
     cooldown: Duration = 30_000_000
+    """For ``probe``: until the first probes; it doubles at every reopening ..."""
     max_cooldown: Duration = 300_000_000
+    """... up to this."""
     probes: Annotated[int, Field(ge=1, le=40)] = 10
+    """For ``probe``: probe calls of a wave."""
     quiet: Duration = 300_000_000
     """For ``clear``: how long the condition must have been gone."""
 
@@ -267,16 +327,27 @@ class BreakerRule(Part):
     """What trips, on what, and what follows."""
 
     metric: Annotated[BoundedText, _one_of(*BREAKER_METRICS, pattern=r"^signals\.[a-z0-9_.-]+$")]
-    scope: Annotated[tuple[ScopeName, ...], BeforeValidator(_several), Field(min_length=1)]
+    """What it is about."""
+    scope: Annotated[tuple[ScopeName, ...], BeforeValidator(_several), Field(min_length=1), _ONE_OR_MORE]
+    """What is cut off: one or several kinds of target."""
     test: Test
+    """What makes it trip."""
     match: Match = Match()
+    """Which targets; all where it is left out."""
     action: ActionName | None = None
+    """What is restricted while it is open; or ``ladder``."""
     ladder: Annotated[tuple[Rung, ...], Field(min_length=1, max_length=5)] | None = None
+    """Several actions, each containing the one before; or ``action``."""
     mode: ModeName | None = None
+    """``shadow`` records, ``warn`` alerts too, ``enforce`` trips."""
     severity: SeverityName | None = None
+    """How urgently a person is needed."""
     recovery: RecoveryRule | None = None
+    """What lets the target in again."""
     breadth: Breadth | None = None
+    """For scope ``TOOL``: when it is the tool's fault."""
     runbook: str | None = None
+    """What to read when it trips."""
 
 
 def _form_of_goal(given: object) -> str:
@@ -295,55 +366,81 @@ class Objective(Part):
     """How good something should be; it alerts, and never trips."""
 
     metric: Annotated[BoundedText, _one_of(*OBJECTIVE_METRICS)]
+    """What is measured."""
     per: ScopeName
+    """For each of what."""
     target: Goal
+    """What it should be."""
     window: Duration | None = None
+    """Over how long."""
     min: Annotated[int, Field(ge=1)] | None = None
+    """With fewer observations nothing is said."""
     grace: Duration | None = None
+    """How long after its request a session's first event may come; 10 minutes where it is left out."""
     suites: tuple[Pattern, ...] = ()
+    """Patterns of the suites that count."""
     confidence: Share = Fraction(95, 100)
+    """Met or violated is said with this confidence, one-sided."""
     severity: SeverityName | None = None
+    """How urgently a person is needed."""
 
 
 class Defaults(Part):
     """What holds for every rule that does not say otherwise."""
 
     mode: ModeName = "shadow"
+    """``shadow`` records, ``warn`` alerts too, ``enforce`` trips."""
     severity: SeverityName = "ticket"
+    """How urgently a person is needed; what is ``critical`` waits for one."""
     runbook: str = "docs/runbooks/{id}.md"
+    """What to read when it trips; {id} is the rule's name."""
 
 
 class FalseTrips(Part):
     """How many false trips the whole file may cause."""
 
     per_day: Annotated[float, Field(gt=0)]
+    """Over all targets together."""
 
 
 class BlastRadius(Part):
     """How many actors automatic, statistical trips may hold at a time."""
 
     tenant_actors: Share = Fraction(1, 10)
+    """Of the tenant's actors that were active in the last hour this share may be held ..."""
     at_least: Annotated[int, Field(ge=1)] = 1
+    """... but always so many."""
     window: Duration = 60_000_000
+    """Within this time no more than that are added."""
     exempt: tuple[Literal["critical", "hard-cap", "session", "manual"], ...] = (
         "critical", "hard-cap", "session", "manual",
     )  # fmt: skip
+    """What is not counted and not held back."""
 
 
 class Override(Part):
     """Other values for some targets: by rule or objective, the fields that differ."""
 
     match: Match
+    """For which targets."""
     set: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    """The fields that differ, by rule or objective."""
 
 
 class RulesFile(Part):
     """A whole rules file."""
 
     version: Literal[1]
+    """Of this form."""
     defaults: Defaults = Defaults()
+    """Where a rule does not say otherwise."""
     false_trips: FalseTrips | None = None
+    """For levels that no rule names."""
     objectives: dict[Name, Objective] = Field(default_factory=dict)
+    """How good things should be."""
     breakers: dict[Name, BreakerRule] = Field(default_factory=dict)
+    """What trips."""
     blast_radius: BlastRadius = BlastRadius()
+    """How much may be held at a time."""
     overrides: tuple[Override, ...] = ()
+    """Other values for some targets; the later one wins."""

@@ -25,10 +25,13 @@ def fits(pattern: str, name: str) -> bool:
     return _compiled(pattern).fullmatch(name) is not None
 
 
+@lru_cache(maxsize=65_536)
 def overlap(one: str, other: str) -> bool:
     """Whether any name fits both patterns."""
     if not _WILD.intersection(one):
         return fits(other, one)
+    if not _WILD.intersection(other):
+        return fits(one, other)
     one, other = normal(one), normal(other)
     reached = {(0, 0)}
     waiting = [(0, 0)]
@@ -55,6 +58,7 @@ def _steps(a: str, b: str, i: int, j: int) -> list[tuple[int, int]]:
     return found
 
 
+@lru_cache(maxsize=65_536)
 def covers(wide: str, narrow: str) -> bool:
     """Whether every name that fits ``narrow`` surely fits ``wide``.
 
@@ -62,6 +66,8 @@ def covers(wide: str, narrow: str) -> bool:
     a ``*`` by ``*`` alone; a true answer is never wrong, and a false one is wrong only where ``wide`` has letters that
     every name of ``narrow`` happens to have.
     """
+    if not _WILD.intersection(narrow):
+        return fits(wide, narrow)
     wide, narrow = normal(wide), normal(narrow)
     places = _closed({0}, wide)
     for char in narrow:

@@ -66,6 +66,9 @@ class BurnWindow:
     long_us: int
     short_us: int
 
+    def __str__(self) -> str:
+        return f"{share_text(self.share)}/{duration_text(self.long_us)}/{duration_text(self.short_us)}"
+
 
 def duration_us(given: object) -> int:
     """Microseconds of ``30s``, ``1h30m``, ``7d``.
@@ -79,6 +82,23 @@ def duration_us(given: object) -> int:
     if not 1_000 <= total <= _LONGEST_US or total.denominator != 1:
         raise ValueError(f"expected a duration from 1ms to 366d, found {given!r}")
     return int(total)
+
+
+def duration_text(duration: int) -> str:
+    """Microseconds in the largest unit in which they are a whole number: ``30s``, ``90m``."""
+    unit = next((name for name, size in reversed(_UNITS.items()) if duration % size == 0), None)
+    return f"{duration / 1000:g}ms" if unit is None else f"{duration // _UNITS[unit]}{unit}"
+
+
+def share_text(value: Fraction) -> str:
+    """A share as a percentage."""
+    return _written(value, percent=True)
+
+
+def usd_text(micros: int) -> str:
+    """Micro-dollars in dollars."""
+    whole, rest = divmod(micros, 1_000_000)
+    return f"{whole}.{f'{rest:06d}'.rstrip('0').ljust(2, '0')}"
 
 
 def share(given: object) -> Fraction:

@@ -122,9 +122,9 @@ def test_an_unknown_metric(metric: str, hint: str) -> None:
 
 
 _OF_THE_TEST = [
-    ("{kind: e-detector, trip: 1e101}", "test.trip", "no evidence ever reaches 1e+101; expected at most 1e+100, usual"),
-    ("{kind: e-detector, trip: 5000}", "test.warn", "warn is above trip (10000 > 5000); lower it, or raise trip."),
-    ("{kind: e-detector, warn: 2e6}", "test.warn", "warn is above trip (2e+06 > 1e+06); lower it, or raise trip."),
+    ("{kind: e-detector, trip: 1e101}", "test.trip", "no evidence ever reaches 1e101; expected at most 1e100, usual"),
+    ("{kind: e-detector, trip: 5000}", "test.warn", "warn is above trip (1e4 > 5000); lower it, or raise trip."),
+    ("{kind: e-detector, warn: 2e6}", "test.warn", "warn is above trip (2e6 > 1e6); lower it, or raise trip."),
     (
         "{kind: e-detector, warn: 100}",
         "test.warn",
@@ -134,8 +134,8 @@ _OF_THE_TEST = [
     (
         "{kind: e-detector, baseline: {known: 0.001%}}",
         "test.warn",
-        "warn 10000 times the known rate of the baseline (0.001%) is below 1: successes alone would alarm; expected "
-        "warn from 100000 on, or a higher known rate.",
+        "warn 1e4 times the known rate of the baseline (0.001%) is below 1: successes alone would alarm; expected "
+        "warn from 1e5 on, or a higher known rate.",
     ),
     (
         "{kind: e-detector, baseline: {floor: 0}}",
@@ -179,7 +179,7 @@ def test_a_level_exactly_at_the_limit_is_taken() -> None:
             "test.quantile",
             "expected a quantile from 50% to",
         ),
-        ("calls.latency", "ACTOR_TOOL", "{kind: exceed, trip: 9999}", "test.warn", "warn is above trip (10000 > 9999)"),
+        ("calls.latency", "ACTOR_TOOL", "{kind: exceed, trip: 9999}", "test.warn", "warn is above trip (1e4 > 9999)"),
         ("events.lost", "ACTOR", "{kind: lost, share: 0%}", "test.share", "expected a share above 0% and below 100%"),
         ("events.lost", "ACTOR", "{kind: lost, share: 1}", "test.share", "expected a share above 0% and below 100%"),
         (

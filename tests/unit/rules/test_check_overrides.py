@@ -48,7 +48,7 @@ def overridden(*overrides: str, base: str | None = None) -> list[tuple[int | Non
         (
             "{match: {actor: a}, set: {x: {test: {trip: 500}}}}",
             "x.test.warn",
-            "warn is above trip (10000 > 500); lower it, or raise trip.",
+            "warn is above trip (1e4 > 500); lower it, or raise trip.",
         ),
         (
             "{match: {actor: a}, set: {x: {action: HALT}}}",
@@ -71,7 +71,7 @@ def test_two_overrides_that_are_wrong_together() -> None:
         (
             9,
             "overrides[0].set.x.test.warn",
-            "warn is above trip (900000 > 800000); lower it, or raise trip (where the overrides on lines 9, 10 meet).",
+            "warn is above trip (9e5 > 8e5); lower it, or raise trip (where the overrides on lines 9, 10 meet).",
         )
     ]
     assert overridden(first, second.replace("*b", "b*")) == []
