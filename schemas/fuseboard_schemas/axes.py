@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from fuseboard_schemas.records import Action, Effect, ModelAccess, RunAccess, Scope, ToolAccess, WriteAccess
@@ -106,6 +107,11 @@ def axes_of(actions: Iterable[Action]) -> Axes:
 
     "The hardest action" would be no order: READ_ONLY does not contain FAST_MODEL_ONLY.
     """
+    return _axes_of(frozenset(actions))
+
+
+@cache  # There are 64 sets of actions.
+def _axes_of(actions: frozenset[Action]) -> Axes:
     return join(_ALONE[action] for action in actions)
 
 
@@ -114,6 +120,7 @@ def hardest(actions: Iterable[Action]) -> Action:
     return max(actions, key=_HARDNESS.index, default=Action.NONE)
 
 
+@cache
 def plain_action(axes: Axes) -> Action:
     """One action that stands for axes: the one that alone gives them if there is one, else the hardest in them."""
     for action, alone in _ALONE.items():

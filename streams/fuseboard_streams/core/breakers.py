@@ -54,7 +54,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, TypeAlias
 
 from fuseboard_detectors.probes import ProbeVerdict
-from fuseboard_schemas.records import BreakerState, Cause, Mode, Recovery
+from fuseboard_schemas.records import BreakerState, Cause, Effect, Mode, Recovery
 from fuseboard_streams.core.breaker import Breaker, Evidence, Moment, id_of
 from fuseboard_streams.core.holds import RuleHold, ceil_second
 from fuseboard_streams.core.orders import answer_order
@@ -250,7 +250,7 @@ class Breakers:
     def acknowledge(self, breaker_id: str, epoch: int, moment: Moment) -> None:
         """An enforcer has applied an epoch: calls from now on are made under the rungs that it brought."""
         before = self._rows.get(breaker_id)
-        if before is None or before.bypassed or epoch > before.epoch:
+        if before is None or epoch > before.epoch:
             return
         now = moment.time_us
         holds = tuple(
@@ -259,6 +259,14 @@ class Breakers:
         )
         if holds != before.holds:
             self._write(replace(before, holds=holds))
+
+    def can_be_probe(self, breaker_id: str, effect: Effect) -> bool:
+        """Whether a call with this effect may be a probe: one that the breaker holds back, and never irreversible.
+
+        What passes anyway, a READ of an agent that may only read, says nothing.
+        """
+        breaker = self._rows.get(breaker_id)
+        return breaker is not None and effect is not Effect.IRREVERSIBLE and breaker.axes.refuses(effect)
 
     def probe(self, breaker_id: str, epoch: int, ok: bool, moment: Moment) -> tuple[Breaker, ...]:
         """Take in the result of one probe call.

@@ -342,14 +342,14 @@ class Decisions:
         for level, row in ((self._tools, int(piece.tool[at])), (self._actors, int(piece.actor[at]))):
             target = self._target(level, row)
             identity = breaker_id(target.scope, target.tenant, target.actor, target.tool)
-            suits = effect is Effect.WRITE or (level is self._tools and effect is Effect.READ)
-            if identity == gate and epoch is not None and suits:
+            if identity == gate and epoch is not None and self._breakers.can_be_probe(identity, effect):
                 ok = int(piece.calls.outcome[at]) not in (ERROR, TIMEOUT)
                 changed = self._breakers.probe(identity, int(epoch), ok, self._moment(piece, at))
                 for breaker in changed:
                     # At once: the calls of this piece that begin after it count already.
                     self._thaw(breaker)
-                self._pending.append((at, _PROBES, partial(self.rulings.publish, changed)))
+                if changed:
+                    self._pending.append((at, _PROBES, partial(self.rulings.publish, changed)))
 
 
 def _until_trips(entries: Entries, findings: Sequence[Finding]) -> Bools:

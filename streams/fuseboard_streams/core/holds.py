@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fuseboard_schemas.axes import axes_of
@@ -113,12 +114,7 @@ class RuleHold:
 
         Else a step from FAST_MODEL_ONLY up to READ_ONLY would give all models back.
         """
-        climbed = [rung.action for rung in self.ladder[: self.rung + 1]]
-        return tuple(
-            action
-            for i, action in enumerate(climbed)
-            if not any(axes_of([later]).contains(axes_of([action])) for later in climbed[i + 1 :])
-        )
+        return _uncontained(tuple(rung.action for rung in self.ladder[: self.rung + 1]))
 
     @property
     def severity(self) -> Severity:
@@ -151,6 +147,15 @@ class RuleHold:
     def baseline(self) -> float:
         """The failure probability that its probes are held against."""
         return DEFAULT_BASELINE if self.evidence.null_p0 is None else self.evidence.null_p0
+
+
+@lru_cache(maxsize=1024)
+def _uncontained(climbed: tuple[Action, ...]) -> tuple[Action, ...]:
+    return tuple(
+        action
+        for i, action in enumerate(climbed)
+        if not any(axes_of([later]).contains(axes_of([action])) for later in climbed[i + 1 :])
+    )
 
 
 def cooldown_of(plan: RecoveryPlan, backoff: int) -> int:

@@ -146,7 +146,7 @@ class Transitions:
             expires_at=forced.expires_at if forced else None,
             acknowledged_by=None if left else before.acknowledged_by,
             acknowledged_at=None if left else before.acknowledged_at,
-            reopenings=0 if left or closed else before.reopenings,
+            reopenings=0 if closed else before.reopenings,
             test=None if left else before.test,
             wave=0, waves_without_result=0, wave_results=0, quota=0, clients_in_wave=0, period=0,
         )  # fmt: skip
