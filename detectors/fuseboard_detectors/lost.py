@@ -64,9 +64,9 @@ def losing(state: LostCounts, share: tuple[int, int], minimum: int) -> Bools:
     Args:
         state: k keys, rolled to now.
         share: as a ratio of whole numbers.
-        minimum: fewer expected numbers say nothing.
+        minimum: fewer expected numbers say nothing; at least 1.
     """
     top, bottom = share
     expected, missing = state.expected.sum(axis=1), state.missing.sum(axis=1)
-    found: Bools = (expected >= minimum) & (missing > 0) & (missing * bottom >= expected * top)
+    found: Bools = (expected >= minimum) & (missing * bottom >= expected * top)
     return found

@@ -74,10 +74,11 @@ class ObjectiveParams:
             raise ConfigurationError(
                 f"an objective has a window of {self.window_us} microseconds, expected a multiple of {WINDOW_CELLS}."
             )
-        if not 0 <= self.grace_us <= (CELLS - WINDOW_CELLS) * self.width_us:
+        longest = (CELLS - WINDOW_CELLS - 1) * self.width_us
+        if not 0 <= self.grace_us <= longest:
             raise ConfigurationError(
-                f"an objective has a grace of {self.grace_us / 1e6:g} s, expected at most a third of its window, "
-                f"{(CELLS - WINDOW_CELLS) * self.width_us / 1e6:g} s: shorten it or widen the window."
+                f"an objective has a grace of {self.grace_us / 1e6:g} s in a window of {self.window_us / 1e6:g} s, "
+                f"expected at most {longest / 1e6:g} s: shorten it or widen the window."
             )
         if self.minimum < 1:
             raise ConfigurationError(f"an objective has a minimum of {self.minimum} events, expected at least 1.")
@@ -89,8 +90,8 @@ class ObjectiveParams:
 
     @property
     def cells_of_grace(self) -> int:
-        """How many of the newest cells are not judged yet."""
-        return -(-self.grace_us // self.width_us)
+        """How many of the newest cells are not judged yet: of the newest one nearly nothing may have passed."""
+        return -(-self.grace_us // self.width_us) + 1 if self.grace_us else 0
 
 
 @dataclass(slots=True)

@@ -57,6 +57,15 @@ def test_the_threshold_is_the_lowest_edge_that_few_enough_reach() -> None:
     assert np.quantile(values, 0.95) <= threshold < 1.14 * np.quantile(values, 0.95)
 
 
+def test_just_as_many_as_the_nominal_share_may_reach_it() -> None:
+    """95 of one bin and 5 of a higher one: the edge between them will do; with 6 it takes the one above."""
+    params = ExceedParams(reference=100)
+    five, _ = learned(np.repeat([5_000, 50_000], [95, 5]), params)
+    six, _ = learned(np.repeat([5_000, 50_000], [94, 6]), params)
+    assert 5_000 < five.threshold[0] <= 5_650
+    assert 50_000 < six.threshold[0] <= 56_500
+
+
 @pytest.mark.parametrize("quantile", [(1, 2), (9, 10), (99, 100)])
 def test_the_null_is_the_quantile_of_the_posterior_of_reaching_it(quantile: tuple[int, int]) -> None:
     values = lognormal(2, 400)

@@ -69,6 +69,14 @@ def test_windows_hold_what_lies_in_their_cells(counts: list[tuple[int, int, int,
         assert state.missing[row].sum() == sum(n // 2 for n in inside)
 
 
+def test_what_is_older_than_the_window_has_no_place_in_it() -> None:
+    state = LostCounts.fresh(1)
+    roll(state, 200 * SECOND, WITHIN)
+    for at, kept in ((200 * SECOND - WITHIN, 0), (200 * SECOND - WITHIN + CELL, 5)):
+        count(state, np.array([0]), np.array([at]), np.array([5]), np.array([1]), WITHIN)
+        assert state.expected.sum() == kept
+
+
 def test_several_counts_of_one_key_add_up() -> None:
     state = LostCounts.fresh(2)
     count(state, np.array([1, 1, 1]), np.full(3, 5), np.array([1, 2, 3]), np.array([0, 1, 0]), WITHIN)
