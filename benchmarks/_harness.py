@@ -47,7 +47,8 @@ class Target:
 
     def __str__(self) -> str:
         """The line as a table shows it."""
-        return f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:g}"
+        lines = ((">=", self.at_least), ("<=", self.at_most))
+        return ", ".join(f"{relation} {value:g}" for relation, value in lines if value is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
-"""Measures the failure detector on synthetic streams through the core: delays, false trips, a single tool's outage.
+"""Measures the detectors on synthetic streams: delays, false trips, a single tool's outage through the core.
 
     python benchmarks/detection.py --json
     python benchmarks/detection.py --quick
 
 Delays and false trips drive the core's `count_failure` from failure to failure, many keys at once; a sample of the
 same streams then goes call by call through a whole shard, which must trip at the same calls. The outages go through a
-whole shard altogether. No broker takes part. Every draw comes from ``--seed``.
+whole shard altogether. Budgets, latencies, violations and loops are driven through their detectors alone
+(`_detector_runs.py`). No broker takes part. Every draw comes from ``--seed``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
+from benchmarks import _detector_runs
 from benchmarks._core import Calls, Core
 from benchmarks._failures import Keys, Tallies, delays, false_trips, mean_interval, poisson_interval
 from benchmarks._harness import Report, Run, Target, console, emit
@@ -44,7 +46,8 @@ HISTORIES = {"known_null": (KNOWN, 1_500)} | {
     for n in (200, 1_000, 2_000, 5_000, 10_000)
 }
 """What a key knows when its failure rate changes: settings, and healthy events before the change."""
-GRID = (0.02, 0.05, 0.2, 0.5, 1.0)
+GRID = {0.02: (693, 35), 0.05: (152, 8), 0.2: (24, 1), 0.5: (8.1, 0.5), 1.0: (4, 0.1)}
+"""Rates to which it changes with a known null, and the mean delay to be expected, give or take."""
 BOUNDS = (0, 200, 400, 1_000)
 """Learned events by which false trips are told apart."""
 TOOLS = 5
@@ -61,6 +64,11 @@ TARGETS = {
     "false_trips_per_million_cold": Target(at_most=2.5),
     "outage_actor_trips": Target(at_most=0.0),
     "shard_differences": Target(at_most=0.0),
+    **{
+        f"grid_{100 * rate:g}_percent_mean": Target(at_least=mean - about, at_most=mean + about)
+        for rate, (mean, about) in GRID.items()
+    },
+    **_detector_runs.TARGETS,
 }
 """The lines of this benchmark."""
 
@@ -81,10 +89,12 @@ class Size:
     """Calls of each actor before its tool breaks down."""
     sample: int
     """Keys that also go through a whole shard."""
+    others: _detector_runs.Scale
+    """Of the other detectors' runs."""
 
 
-FULL = Size(200_000, 1_000_000, 20_000, 2_400, 10_000, (1_000, 2_500), 2_000)
-QUICK = Size(5_000, 20_000, 10_000, 1_400, 200, (1_000,), 100)
+FULL = Size(200_000, 1_000_000, 20_000, 2_400, 10_000, (1_000, 2_500), 2_000, _detector_runs.FULL)
+QUICK = Size(5_000, 20_000, 10_000, 1_400, 200, (1_000,), 100, _detector_runs.QUICK)
 
 
 def run_delays(size: Size, rng: np.random.Generator) -> list[Run]:
@@ -202,7 +212,7 @@ def metrics_of(runs: list[Run]) -> dict[str, float]:
     metrics["outage_actor_warnings"] = sum(values["actor_warnings"] for values in outages)
     metrics["outage_tool_trips"] = sum(values["tool_trips"] for values in outages)
     metrics["shard_differences"] = by_name["sample_through_a_shard"]["shard_differences"]
-    return metrics
+    return metrics | _detector_runs.other_metrics(runs)
 
 
 NOTES = [
@@ -213,6 +223,7 @@ NOTES = [
     "right_trips: the key's true rate was above its null at that moment (a tool that fails often from the start).",
     "outages: every actor has five tools with 20% of its calls each, and makes 500 calls meanwhile; warnings at actor "
     "scope change nothing but are published.",
+    *_detector_runs.NOTES,
 ]
 
 
@@ -222,7 +233,7 @@ NOTES = [
 @click.option("--quick", is_flag=True, help="A small run: intervals are wide.")
 @click.option("--seed", default=20261123, show_default=True, help="Of every draw.")
 def main(as_json: bool, check: bool, quick: bool, seed: int) -> None:
-    """How soon the failure detector trips, and how often it should not have."""
+    """How soon the detectors trip, and how often they should not have."""
     os.nice(10)
     size = QUICK if quick else FULL
     rng = np.random.default_rng(seed)
@@ -234,6 +245,8 @@ def main(as_json: bool, check: bool, quick: bool, seed: int) -> None:
     for history, rate in itertools.product(size.histories, (1.0, 0.5)):
         runs.append(run_outage(size, history, rate, rng))
         console.print(f"[dim]outage of {rate:.0%} after {history} calls done[/dim]")
+    runs += _detector_runs.other_runs(size.others, rng)
+    console.print("[dim]the other detectors done[/dim]")
     report = Report(
         name="detection",
         metrics=metrics_of(runs),
