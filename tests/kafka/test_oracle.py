@@ -15,6 +15,7 @@ import pytest
 from tests.support.brokers import KafkaServer, new_kafka, started
 from tests.support.oracle_input import Row
 from tests.support.oracle_kills import Plan, Result, oracle
+from tests.support.oracle_others import TOPICS as OTHERS
 from tests.support.oracle_outputs import Outputs, compare
 
 pytestmark = [pytest.mark.broker, pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -64,6 +65,34 @@ def test_workers_killed_and_frozen_at_random_write_what_an_undisturbed_one_write
     # The kills hit transactions at different steps, and some were left open and had to be settled.
     assert len(result.killed_at) >= 4
     assert result.events["fenced"] > 0
+
+
+def test_workers_with_several_inputs_write_what_their_journals_give(
+    quick_kafka: KafkaServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How topics interleave is in the journal alone, so every run is compared with a replay of its own."""
+    plan = Plan(kills=15, stops=4, seed=3, several=True)
+
+    result = oracle(quick_kafka.bootstrap, "several.", plan, tmp_path)
+
+    with capsys.disabled():
+        print("\n" + json.dumps(result.as_dict(), indent=1))
+    assert (result.kills, result.stops) == (15, 4)
+    for name, comparison in result.replayed.items():
+        assert comparison.differences == 0, f"{name}: {comparison.first}"
+        assert all(count > 0 for count in comparison.compared.values())
+    # What one record is, and where it lies, decides alone whether it can be used.
+    assert result.comparison.differences == 0, result.comparison.first
+    whole, torn = result.journals.values()
+    assert all(
+        whole.records[topic] == torn.records[topic] > 0 for topic in (*OTHERS, "tool-calls") if topic != "signals"
+    )
+    assert min(whole.mixed, torn.mixed, torn.advances, torn.records["signals"]) > 0
+    assert torn.entries > whole.entries
+    assert set(result.tally["dead letters"]) == REASONS
+    assert min(result.tally["transitions"][cause] for cause in ("TRIP", "COOLDOWN_OVER")) >= 50
+    for counter in ("duplicates", "late", "clamped", "signals"):
+        assert result.counters[counter] > 0, counter
 
 
 def test_workers_outlast_a_broker_that_is_restarted_and_killed_under_load(

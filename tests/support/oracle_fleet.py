@@ -99,7 +99,6 @@ class Fleet:
         self._seed = seed
         self._pause_ms = pause_ms
         self._settings = {
-            **settings_for(bootstrap, prefix, **settings),
             "core": asdict(SETTINGS),
             # Nobody may advance stream time by the clock: the other run does not either.
             "idle_after_s": 1e9,
@@ -108,6 +107,7 @@ class Fleet:
             # With a slice in most entries, and none in some.
             "checkpoint_slice_bytes": 600,
             "trim_interval_s": 5.0,
+            **settings_for(bootstrap, prefix, **settings),
         }
         self._folder.mkdir(parents=True, exist_ok=True)
 

@@ -21,11 +21,15 @@ from typing import Any
 from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
+from fuseboard_schemas.codec import Decoder
+from fuseboard_schemas.records import StateRecord
 from fuseboard_schemas.topics import TOPICS
 from tests.support.brokers import KafkaServer, create_topics
+from tests.support.journal_replay import Inputs, Replay, published, replay, state_log
 from tests.support.oracle_fleet import Fleet, Member
-from tests.support.oracle_input import SETTINGS, History, InputRecord, make
-from tests.support.oracle_outputs import Comparison, compare, outputs, tally
+from tests.support.oracle_input import SETTINGS, History, InputRecord, Row, make
+from tests.support.oracle_others import mixed
+from tests.support.oracle_outputs import Comparison, Outputs, compare, outputs, tally
 from tests.support.oracle_progress import Progress
 from tests.support.workers import WorkerProcess
 
@@ -45,6 +49,8 @@ class Plan:
         session_timeout_ms: After this a dead worker's shards go to others.
         pause_ms: Mean length of the pauses that workers make between the steps of a transaction.
         chunks: Length of a part of the input, in chunks of some eighty calls for every partition.
+        several: Whether the input is of several topics, and idle shards follow the clock. Then two runs may decide
+            differently, and each is compared with a replay of its own journal.
     """
 
     kills: int
@@ -57,6 +63,7 @@ class Plan:
     chunks: int = 5
     restarts: int = 0
     crashes: int = 0
+    several: bool = False
 
     @property
     def deeds(self) -> list[str]:
@@ -103,6 +110,9 @@ class Result:
     """The pure core's signals and commands against the uninterrupted worker's."""
     comparison: Comparison = field(default_factory=Comparison)
     """The uninterrupted worker's outputs against those of the killed ones."""
+    replayed: dict[str, Comparison] = field(default_factory=dict)
+    """What the journals of the two runs give against what these runs wrote; only with several topics."""
+    journals: dict[str, Replay] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -112,8 +122,13 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         """For a report."""
-        made = {each.name: getattr(self, each.name) for each in fields(self)}
-        for name, comparison in (("core", self.core), ("comparison", self.comparison)):
+        made = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "replayed"}
+        made["journals"] = {
+            name: {"entries": each.entries, "claims": each.claims, "mixed": each.mixed, "advances": each.advances,
+                   "records": each.records}
+            for name, each in self.journals.items()
+        }  # fmt: skip
+        for name, comparison in (("core", self.core), ("comparison", self.comparison), *self.replayed.items()):
             made[name] = {
                 "compared": comparison.compared,
                 "differences": comparison.differences,
@@ -132,6 +147,8 @@ class Writer:
             {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5, "log_level": 0}
         )
         self.written: Counter[tuple[str, int]] = Counter()
+        self.ends: dict[tuple[str, int], int] = {}
+        """Topic and partition to the offset after the last record; workers write to one of the inputs too."""
 
     def write(self, records: Iterable[InputRecord]) -> None:
         """Write them and wait until the broker has them."""
@@ -153,9 +170,12 @@ class Writer:
         """Records of a topic written so far."""
         return sum(count for (name, _), count in self.written.items() if name == topic)
 
-    def _delivered(self, error: KafkaError | None, _: Message) -> None:
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._errors.append(error)
+            return
+        where = (message.topic() or "").removeprefix(self._prefix), message.partition() or 0
+        self.ends[where] = max(self.ends.get(where, 0), (message.offset() or 0) + 1)
 
 
 def topics_for(bootstrap: str, prefix: str, partitions: int) -> None:
@@ -179,10 +199,17 @@ def topics_for(bootstrap: str, prefix: str, partitions: int) -> None:
         future.result(30)
 
 
-def uninterrupted(bootstrap: str, prefix: str, folder: Path) -> dict[str, int]:
-    """Process everything under a prefix with one worker that nobody disturbs; what it counted."""
+def uninterrupted(bootstrap: str, prefix: str, folder: Path, **more: Any) -> dict[str, int]:
+    """Process everything under a prefix with one worker that nobody disturbs; what it counted.
+
+    Args:
+        bootstrap: The cluster.
+        prefix: Of the topics.
+        folder: For its log.
+        more: Settings.
+    """
     with WorkerProcess(
-        bootstrap, prefix, folder / "uninterrupted.log", until_end=True, core=asdict(SETTINGS)
+        bootstrap, prefix, folder / "uninterrupted.log", until_end=True, core=asdict(SETTINGS), **more
     ) as worker:
         assert worker.wait(900) == 0, worker.log.read_text()[-3000:]
         return {name: int(value) for name, value in worker.lines("worker_stopped")[0].items() if isinstance(value, int)}
@@ -290,8 +317,7 @@ class Disturber:
 
     def _all_processed(self) -> bool:
         return not self._fleet.frozen() and all(
-            self._progress.position(topic, partition) >= count
-            for (topic, partition), count in self._writer.written.items()
+            self._progress.position(topic, partition) >= end for (topic, partition), end in self._writer.ends.items()
         )
 
     def _until(self, condition: Callable[[], bool], what: str, timeout_s: float = 120.0) -> None:
@@ -333,23 +359,49 @@ def oracle(
     history, parts = _written(bootstrap, whole, plan, result)
     say(f"input: {history.tool_calls} tool calls, {history.acks} acknowledgements, {result.seconds['input']:.0f} s")
     with _timed(result, "uninterrupted"):
-        result.counters.update(uninterrupted(bootstrap, whole, folder))
+        # Small batches, for then topics interleave; and the whole state log is needed.
+        more = {"batch_records": 500, "catch_up_records": 500, "trim_interval_s": 1e9} if plan.several else {}
+        result.counters.update(uninterrupted(bootstrap, whole, folder, **more))
     say(f"uninterrupted run: {result.seconds['uninterrupted']:.0f} s")
     with _timed(result, "disturbed"):
-        _disturbed(bootstrap, torn, plan, folder, parts, result, broker, say)
+        log = _disturbed(bootstrap, torn, plan, folder, parts, result, broker, say)
     say(f"{result.kills} kills and {result.stops} stops: {result.seconds['disturbed']:.0f} s")
-    expected = outputs(bootstrap, whole, plan.partitions)
-    result.tally = tally(expected)
+    expected, found = (outputs(bootstrap, each, plan.partitions) for each in (whole, torn))
+    result.tally = tally(published(found) if plan.several else expected)
+    if plan.several:
+        with _timed(result, "replays"):
+            whole_log = state_log(bootstrap, whole, plan.partitions)
+            for prefix, entries, written in ((whole, whole_log, expected), (torn, log, found)):
+                journal = replay(entries, Inputs(bootstrap, prefix, plan.partitions), SETTINGS, prefix)
+                result.journals[prefix] = journal
+                result.replayed[prefix] = compare(journal.outputs, published(written))
+        result.comparison = compare(*({"dead-letters": _sorted_letters(each)} for each in (expected, found)))
+        return result
     result.core = compare(history.decisions, {name: expected[name] for name in history.decisions})
     assert result.tally["dead letters"] == history.dead_letters
-    result.comparison = compare(expected, outputs(bootstrap, torn, plan.partitions))
+    result.comparison = compare(expected, found)
     return result
+
+
+def _sorted_letters(written: Outputs) -> list[list[Row]]:
+    """The dead letters by source: of several topics, how they interleave is the run's own.
+
+    Those of signals are left out, for the workers' own signals lie between others' at other places.
+    """
+    decode = Decoder().decode
+    keyed = [
+        [((letter := decode(row[1], "DeadLetter")).topic, letter.offset, row) for row in rows]
+        for rows in written["dead-letters"]
+    ]
+    return [[row for topic, _, row in sorted(rows, key=lambda each: each[:2]) if topic != "signals"] for rows in keyed]
 
 
 def _written(bootstrap: str, prefix: str, plan: Plan, result: Result) -> tuple[History, list[list[InputRecord]]]:
     """The history's parts, written under one prefix already."""
     started = time.monotonic()
     history, chunks = make(plan.seed, plan.parts * plan.chunks, plan.partitions)
+    if plan.several:
+        chunks = mixed(chunks, plan.seed, plan.partitions)
     writer, parts = Writer(bootstrap, prefix), []
     for _ in range(plan.parts):
         part = [record for chunk in itertools.islice(chunks, plan.chunks) for record in chunk]
@@ -369,8 +421,11 @@ def _disturbed(
     result: Result,
     broker: KafkaServer | None,
     say: Callable[[str], None],
-) -> None:
-    settings = {"session_timeout_ms": plan.session_timeout_ms}
+) -> list[list[tuple[int, StateRecord]]]:
+    """Disturb them; returns the whole state log, with what has been trimmed."""
+    settings: dict[str, Any] = {"session_timeout_ms": plan.session_timeout_ms}
+    if plan.several:
+        settings |= {"idle_after_s": 0.2, "heartbeat_s": 0.2}
     with (
         Progress(bootstrap, prefix + "state", plan.partitions) as progress,
         Fleet(
@@ -380,10 +435,22 @@ def _disturbed(
         fleet.tend()
         Disturber(plan, fleet, Writer(bootstrap, prefix), progress, result, broker, say).run(parts)
         fleet.stop()
+        log = _whole(progress, bootstrap, prefix, plan.partitions)
         result.workers, result.shut_out, result.unreachable = fleet.started, fleet.shut_out, fleet.unreachable
         result.shut_out_quietly = fleet.shut_out_quietly
         result.alone, result.last_ones = fleet.alone, fleet.last_ones
         result.events = fleet.told()
+    return log
+
+
+def _whole(progress: Progress, bootstrap: str, prefix: str, partitions: int) -> list[list[tuple[int, StateRecord]]]:
+    """The followed log, once it has come to the end."""
+    last = [records[-1][0] for records in state_log(bootstrap, prefix, partitions)]
+    deadline = time.monotonic() + 60
+    while [records[-1][0] if records else -1 for records in progress.log()] != last:
+        assert time.monotonic() < deadline, "the end of the state log was not followed"
+        time.sleep(0.05)
+    return progress.log()
 
 
 @contextmanager

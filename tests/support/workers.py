@@ -153,6 +153,7 @@ class Read:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
+    timestamp_ms: int
 
     def decoded(self, record: str) -> Any:
         """The record in its value."""
@@ -193,7 +194,7 @@ def read(bootstrap: str, topic: str, partitions: int = 4, *, settled: bool = Tru
                 error, number, offset = message.error(), message.partition(), message.offset()
                 if error is None and offset < ends.get(number, 0):
                     headers = tuple(message.headers() or [])
-                    found.append(Read(number, offset, message.key(), message.value(), headers))
+                    found.append(Read(number, offset, message.key(), message.value(), headers, message.timestamp()[1]))
                 elif error is not None:
                     assert error.code() == KafkaError._PARTITION_EOF, error
                 if offset + (error is None) >= ends.get(number, 0):
