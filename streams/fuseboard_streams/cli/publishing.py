@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from fuseboard.envelope import TOPIC_OF, Enveloper, headers
+from fuseboard.guest import to_message
 from fuseboard.transport import Message
 from fuseboard_schemas import catalogue
 from fuseboard_schemas.codec import EncodeError, Encoder
@@ -198,7 +199,7 @@ class Addresser:
         self._partitions = partitions
         self._enveloper = Enveloper(names, Encoder)
         self._placed = functools.lru_cache(maxsize=65_536)(partition_for)
-        self._encoders = {"Signal": Encoder("Signal"), "Override": Encoder("Override")}
+        self._encode_override = Encoder("Override").encode
 
     def address(self, prepared: Prepared) -> Message:
         """Return the message of a record.
@@ -209,24 +210,22 @@ class Addresser:
         """
         record, topic = prepared.record, self._names.of(prepared.topic)
         count = self._partitions(topic)
-        if isinstance(record, Signal | Override):
-            return self._about_target(record, topic, count)
+        if isinstance(record, Signal):
+            return to_message(record, count, self._names.prefix)
+        if isinstance(record, Override):
+            return self._override(record, topic, count)
         if isinstance(record, EnforcementAck):
             target = parse_breaker_id(record.breaker_id)
             home = home_partition(target.scope, target.tenant, target.actor, target.tool, count)
             return self._enveloper.wrap(record, home)
         return self._enveloper.wrap(record, self._placed(actor_key(record.tenant, record.actor), count))
 
-    def _about_target(self, record: Signal | Override, topic: str, count: int) -> Message:
-        """Return the message of a record about a breaker's target: it goes to the target's home."""
-        kind = type(record).__name__
+    def _override(self, record: Override, topic: str, count: int) -> Message:
+        """Return the message of an override: it goes to the home of its breaker's target."""
         key = breaker_id(record.scope, record.tenant, record.actor, record.tool, record.trace_id)
         home = home_partition(record.scope, record.tenant, record.actor, record.tool, count)
-        event, origin = (
-            (record.signal_id, record.source) if isinstance(record, Signal) else (record.override_id, record.person)
-        )
-        head = headers(kind, event, f"/fuseboard/{origin}", record.ts)
-        return Message(topic, home, key.encode(), self._encoders[kind].encode(record), head)
+        head = headers("Override", record.override_id, f"/fuseboard/{record.person}", record.ts)
+        return Message(topic, home, key.encode(), self._encode_override(record), head)
 
 
 ADDRESS_ERRORS: Final = (EncodeError, KeyFormatError, ValueError, OverflowError, OSError)
