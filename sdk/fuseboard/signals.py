@@ -46,8 +46,9 @@ _PARTS: Final = {
     Scope.SESSION: ("actor", "trace_id"),
 }
 """What names a target besides its tenant."""
-_NAMELESS: Final = {"client_id", "seq", "reason", "signal_id"}
-"""What a signal is not known by: who counted it, and how it was put into words."""
+_IDENTITY: Final = ("source", "tenant", "scope", "actor", "tool", "trace_id", "level", "metric", "ts", "event_id")
+"""What a finding is known by. How it was put into words is no part of it, and neither is the value: a program that
+restarts in the middle of a window may come to another one about the same event."""
 _Choice = TypeVar("_Choice", bound="StrEnum")
 
 
@@ -89,8 +90,8 @@ def signal_record(
         value: What was measured.
         reason: The finding in words, for people; made one line, and cut after 500 characters.
         event_id: The event that decided.
-        signal_id: Unique id. None makes it of all the rest but ``reason``, ``client_id`` and ``seq``, so that a program
-            that reads its input again repeats its signals under the same ids.
+        signal_id: Unique id. None: :func:`content_id`, so that a program that reads its input again repeats its signals
+            under the same ids.
         client_id: 64 random bits per process start, signed; 0 for none.
         seq: Counts the signals of that client for each actor; None for none, which is never taken for a repeat by its
             number.
@@ -129,14 +130,11 @@ def signal_record(
 def content_id(signal: Signal) -> str:
     """The id of a signal by its content: 32 hex digits, equal for equal findings in any process and on any machine.
 
-    The first 128 bits of the SHA-256 of everything that is not null in it, but for id, reason, client and number, as
-    JSON with sorted keys. A field that a later version adds is null in earlier findings and does not change their ids.
+    The first 128 bits of the SHA-256 of who found what, about whom, when and by which event, as JSON: source, tenant,
+    scope, actor, tool, trace, level, metric, ts and event id, without those that are null. Value and words are no part
+    of it.
     """
-    said = {
-        name: value
-        for name in Signal.__dataclass_fields__
-        if name not in _NAMELESS and (value := getattr(signal, name)) is not None
-    }
+    said = {name: value for name in _IDENTITY if (value := getattr(signal, name)) is not None}
     text = json.dumps(said, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).digest()[:_ID_BYTES].hex()
 
