@@ -66,8 +66,8 @@ async def judge(stream: AsyncIterator[bytes]) -> None:
             continue
         if found is not None:
             key, low, signal = found
-            # Sent and confirmed before it is remembered: after a crash the score is looked at again, and as a signal's
-            # id comes from its content, what is published then is the same signal and no second one.
+            # Sent and confirmed before it is remembered: after a crash the score is looked at again, and what is
+            # published then is the same signal, under the same id, which comes from its content.
             if signal is not None:
                 await publish(to_message(signal, partitions, PREFIX))
             low_traces[key] = low

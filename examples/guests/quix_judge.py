@@ -63,8 +63,8 @@ class Signals(BatchingSink):
     """Publishes a signal for each window that reaches it.
 
     Quix flushes its sinks before it commits offsets. Every signal is confirmed by then, or the commit fails and the
-    scores are read again; as a signal's id comes from its content, what is published then is the same signal and no
-    second one.
+    scores are read again, and what is published then is the same signal, under the same id, which comes from its
+    content.
     """
 
     def setup(self) -> None:

@@ -38,6 +38,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _FIRST_TIME_US: Final = 946_684_800_000_000
 _LAST_TIME_US: Final = 253_402_300_799_999_999
 _ID_BYTES: Final = 16
+_WORKERS: Final = "fuseboard/"
 _PARTS: Final = {
     Scope.ACTOR: ("actor",),
     Scope.ACTOR_TOOL: ("actor", "tool"),
@@ -80,7 +81,7 @@ def signal_record(
         scope: What kind of target: ACTOR, ACTOR_TOOL, TOOL, TENANT or SESSION.
         level: INFO is recorded, WARN alerts, TRIP asks for the breaker to open.
         metric: ``signals.<name>``, the name in lower-case letters, dots and underscores: what rules ask for.
-        source: The program that found it, 1 to 256 bytes.
+        source: The program that found it, 1 to 256 bytes; ``fuseboard/…`` is what workers call themselves.
         ts: Time of the finding: that of the event that decided, not the time now, or a repeat would be another signal.
             Microseconds since 1970-01-01 UTC, or a datetime with a time zone.
         tenant: Tenant of the target.
@@ -93,15 +94,15 @@ def signal_record(
         signal_id: Unique id. None: :func:`content_id`, so that a program that reads its input again repeats its signals
             under the same ids.
         client_id: 64 random bits per process start, signed; 0 for none.
-        seq: Counts the signals of that client for each actor; None for none, which is never taken for a repeat by its
-            number.
+        seq: Counts the signals of that client, whatever they are about; None for none. A number that the client has
+            used before is a repeat and is dropped; none never is.
 
     Raises:
         SignalError: Something is missing, too much, or of the wrong form.
     """
     chosen = _one_of(Scope, "scope", scope)
     _check_target(chosen, {"tenant": tenant, "actor": actor, "tool": tool, "trace_id": trace_id})
-    _check_name("source", source)
+    _check_source(source)
     _check_metric(metric)
     for field, given in (("event_id", event_id), ("signal_id", signal_id)):
         if given is not None:
@@ -212,6 +213,15 @@ def _check_name(field: str, given: object) -> None:
         size = 0
     if not 0 < size <= MAX_NAME_BYTES or "\x00" in given:
         raise SignalError(f"{field} is {given!r:.80}: {expected}.")
+
+
+def _check_source(source: str) -> None:
+    _check_name("source", source)
+    if source.startswith(_WORKERS):
+        raise SignalError(
+            f"source is {source!r:.80}: workers call themselves {_WORKERS}…, and pass over what they have published "
+            "themselves. Name your program otherwise."
+        )
 
 
 def _check_metric(metric: object) -> None:

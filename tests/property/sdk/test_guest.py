@@ -36,7 +36,7 @@ def findings(draw: st.DrawFn) -> dict[str, Any]:
         "tenant": draw(NAMES),
         "level": draw(st.sampled_from(SignalLevel)),
         "metric": "signals." + draw(st.from_regex(r"[a-z][a-z_.]{0,20}", fullmatch=True)),
-        "source": draw(NAMES),
+        "source": draw(NAMES.filter(lambda name: not name.startswith("fuseboard/"))),
         "ts": draw(st.integers(946_684_800_000_000, 253_402_300_799_999_999)),
         "value": draw(st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**20), 10**20)),
         "reason": draw(st.none() | st.text(max_size=600)),

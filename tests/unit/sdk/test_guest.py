@@ -102,6 +102,10 @@ def test_times_are_microseconds_or_have_a_time_zone() -> None:
         ({"metric": "signals.low\n"}, "expected signals.<name>"),
         ({"metric": None}, "metric is None"),
         ({"source": ""}, "source is '': expected a text"),
+        (
+            {"source": "fuseboard/failure"},
+            "workers call themselves fuseboard/…, and pass over what they have published",
+        ),
         ({"ts": 1_790_000_000}, "seconds are to be multiplied by 1,000,000, milliseconds by 1,000."),
         ({"ts": 1_790_000_000_123}, "seconds are to be multiplied by 1,000,000, milliseconds by 1,000."),
         ({"ts": TS * 1_000}, "in the years 2000 to 9999"),
