@@ -225,6 +225,23 @@ def test_a_signal_goes_to_its_target_s_home_and_is_what_a_guest_would_send(
     assert message == to_message(guest, count, "x.")
 
 
+@pytest.mark.parametrize("kind", ["Signal", "Override", "EnforcementAck"])
+def test_records_about_targets_are_numbered_together(kind: str) -> None:
+    """A worker keeps one replay window for each client and topic: a number that came twice would be dropped."""
+    common = {"tenant": "default", "ts": NOW, "scope": "ACTOR"}
+    given = {
+        "Signal": {**common, "source": "me", "level": "WARN", "metric": "m"},
+        "Override": {**common, "kind": "TRIP", "person": "me", "reason": "test"},
+        "EnforcementAck": to_json(ack()),
+    }[kind]
+    taken = assembler(kind)
+    items = [
+        prepared(taken.prepare(Line(i, 1, {**given, **({} if kind == "EnforcementAck" else {"actor": actor})})))
+        for i, actor in enumerate("abab")
+    ]
+    assert [item.record.seq for item in items] == [0, 1, 2, 3]
+
+
 def test_a_signal_without_a_target_has_no_home() -> None:
     fields = {"ts": NOW, "source": "j", "tenant": "default", "scope": "OTHER", "level": "WARN", "metric": "m"}
     item = prepared(assembler("Signal").prepare(Line(1, 1, fields)))

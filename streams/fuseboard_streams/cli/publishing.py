@@ -99,7 +99,7 @@ class Assembler:
         self._record = record
         self._client_id = client_id
         self._keep_ids = keep_ids
-        self._seqs: dict[tuple[str, str | None, str], int] = {}
+        self._seqs: dict[tuple[str, str, str], int] = {}
 
     def prepare(self, line: Line, shift: Callable[[int], int] | None = None) -> Prepared | Problem:
         """Return the record of a line, or what is wrong with it.
@@ -154,9 +154,13 @@ class Assembler:
         return {field: f"{self._client_id & 0xFFFF_FFFF_FFFF_FFFF:016x}-{number}"} if field else {}
 
     def _next_seq(self, record: Any, name: str) -> int:  # noqa: ANN401 - any publishable record
-        """Return the next sequence number of a record's actor."""
-        # Acknowledgements are counted per client, whatever actor they are about.
-        counter = ("", "", name) if isinstance(record, EnforcementAck) else (record.tenant, record.actor, name)
+        """Return the next sequence number of a record's actor, or of all records about targets."""
+        # What is about a target is counted per client: it belongs to no actor's numbers, and a number that comes twice
+        # in a partition would be dropped as a repeat.
+        if isinstance(record, EnforcementAck | Signal | Override):
+            counter: tuple[str, str, str] = ("", "", name)
+        else:
+            counter = (record.tenant, record.actor, name)
         seq = self._seqs.get(counter, -1) + 1
         self._seqs[counter] = seq
         return seq
