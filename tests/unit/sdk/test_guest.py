@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +21,7 @@ from fuseboard_schemas.codec import Decoder, EncodeError
 from fuseboard_schemas.errors import ConfigurationError, UnreachableError
 from fuseboard_schemas.keys import KeyFormatError, partition_for
 from fuseboard_schemas.records import Scope, Signal, SignalLevel
+from fuseboard_streams.rules.load import load
 
 TS = 1_790_000_000_123_456
 
@@ -246,6 +249,35 @@ def test_importing_needs_no_kafka_client_and_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ------------------------------------------------------------------ the page
+
+
+def _blocks(language: str) -> list[str]:
+    page = Path(__file__).parents[3] / "docs" / "guests.md"
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_page_s_snippets_do_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_a_writer, alone = _blocks("python")
+    producer = FakeProducer({"fuseboard.signals": 12})
+    monkeypatch.setattr("confluent_kafka.Producer", lambda settings: producer)
+    exec(with_a_writer, {})
+    ((topic, partition, key, value, _),) = producer.sent
+    assert (topic, partition) == ("fuseboard.signals", partition_for("default/support_agent", 12))
+    assert key == b"ACTOR_TOOL:default/support_agent/refund"
+    assert Decoder().decode(value, "Signal").level is SignalLevel.TRIP
+
+    names: dict[str, Any] = {}
+    exec(alone, names)
+    assert names["message"].partition == partition
+
+
+def test_the_page_s_rule_is_one() -> None:
+    (rule,) = _blocks("yaml")
+    rules, _ = load(f"version: 1\n{rule}".encode(), "guests.md")
+    assert rules.breakers["low-scores"].metric == made().metric
 
 
 # --------------------------------------------------------------------- writer
