@@ -10,6 +10,8 @@ actor as key (the table below is kept per partition) and as many partitions as J
     {"event_id": "score-1", "ts": 1790000000000000, "actor": "support_agent", "tool": "refund", "trace": "t-1",
      "score": 0.2}
 
+JUDGE_REPLICATION says in how many copies Kafka keeps the table (1).
+
 `ts` is in microseconds, `score` goes from 0 (bad) to 1. After three traces with a low score within an hour a signal of
 level TRIP about that tool of that actor goes to `fuseboard.signals`, and one more for each further trace. What follows
 is for the rules to say; see docs/guests.md.
@@ -55,6 +57,16 @@ low_traces = app.Table("low_traces", default=dict)
 
 @app.agent(scores)
 async def judge(stream: AsyncIterator[bytes]) -> None:
+    """Judge until asked to stop, or until something cannot be published."""
+    try:
+        await look_at_each(stream)
+    except Exception:
+        # Faust would go on without this agent, and count the score at which it failed as done.
+        log.exception("the judge has failed, and ends the process")
+        os._exit(1)
+
+
+async def look_at_each(stream: AsyncIterator[bytes]) -> None:
     """Look at one score at a time."""
     partitions = await partitions_of(f"{PREFIX}signals")
     async for value in stream:
@@ -138,7 +150,7 @@ async def partitions_of(topic: str) -> int:
     finally:
         await admin.close()
     if topic not in found:
-        raise SystemExit(f"There is no topic {topic}: create it with `fuseboard topics apply`.")
+        raise LookupError(f"There is no topic {topic}: create it with `fuseboard topics apply`.")
     return found[topic]
 
 

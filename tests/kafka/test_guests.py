@@ -171,3 +171,19 @@ def mean(actor: str, count: int, value: float, end_minute: int) -> Signal:
         source="quix_judge",
         ts=T0_US + end_minute * MINUTE_US,
     )
+
+
+@pytest.mark.parametrize("framework", ["faust", "quix"])
+def test_a_judge_without_a_topic_for_its_signals_says_so_and_ends(
+    apache_kafka: str, unique_prefix: str, tmp_path: Path, request: pytest.FixtureRequest, framework: str
+) -> None:
+    guest: Judge = request.getfixturevalue(framework)
+    write_scores(apache_kafka, unique_prefix, [scores("agent", ("a", 0.1))])
+    process = guest.start(apache_kafka, unique_prefix, "early", 1, tmp_path)
+    with running([process]):
+        until(lambda: process.ended() is not None, "the end of the judge", PATIENCE_S)
+    assert process.ended() == 1
+    assert f"There is no topic {unique_prefix}signals" in process.tail()
+    assert "fuseboard topics apply" in process.tail()
+    delete_topics(apache_kafka, unique_prefix)
+    delete_topics(apache_kafka, f"changelog__{unique_prefix}")

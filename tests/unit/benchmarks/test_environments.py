@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks._environments import IndexUnreachable, python_with
+from benchmarks._environments import FAUST, QUIX, IndexUnreachable, python_with
+from benchmarks._harness import ROOT
 from benchmarks._processes import ProcessFailed
 
 if TYPE_CHECKING:
@@ -31,3 +32,9 @@ def test_an_index_that_cannot_be_reached_is_told_apart_from_a_package_that_is_no
     with pytest.raises(ProcessFailed, match="No matching distribution") as failure:
         python_with("none", ["fuseboard-not-there==1"], patience=ONCE)
     assert not isinstance(failure.value, IndexUnreachable)
+
+
+@pytest.mark.parametrize(("script", "packages"), [("faust_judge.py", FAUST), ("quix_judge.py", QUIX)])
+def test_the_guests_name_the_versions_they_are_tested_with(script: str, packages: tuple[str, ...]) -> None:
+    text = (ROOT / "examples" / "guests" / script).read_text(encoding="utf-8")
+    assert f"'{packages[0]}'" in text
