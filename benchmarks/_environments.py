@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 from benchmarks._harness import ROOT, console
 from benchmarks._processes import ProcessFailed
-from tests.support.maven import cache_dir, java
+from tests.support.maven import cache_dir, java, locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,17 +24,35 @@ FAUST = ("faust-streaming==0.15.3", "aiokafka[lz4]==0.14.0", "fastavro==1.13.1")
 QUIX = ("quixstreams==3.28.1", "fastavro==1.13.1")
 """What the Quix Streams peer runs on."""
 
+_NO_CONNECTION = re.compile(r"connection broken by|(NewConnection|ConnectTimeout|NameResolution|Proxy)Error")
+"""What pip says when there is nobody to ask, rather than that a package is not there."""
 
-def python_with(name: str, packages: Sequence[str]) -> Path:
+
+class IndexUnreachable(ProcessFailed):
+    """Pip could not reach a package index."""
+
+
+def python_with(name: str, packages: Sequence[str], *, patience: Sequence[str] = ()) -> Path:
     """The Python of a virtual environment with `packages`, made on first use.
 
+    Args:
+        name: what the environment is called in the cache.
+        packages: what pip installs.
+        patience: further options of pip, such as `--retries` and `--timeout`.
+
     Raises:
+        IndexUnreachable: pip could not reach a package index.
         ProcessFailed: the environment cannot be made; the message holds what pip said.
     """
 
     def make(folder: Path) -> None:
         _run([sys.executable, "-m", "venv", str(folder)])
-        _run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *packages])
+        try:
+            _run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *patience, *packages])
+        except ProcessFailed as failure:
+            if _NO_CONNECTION.search(failure.message):
+                raise IndexUnreachable(failure.message) from failure
+            raise
 
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     return _made(f"{name}-py{version}", "\n".join(packages), make) / "bin" / "python"
@@ -63,10 +82,12 @@ def _made(name: str, content: str, make: Callable[[Path], None]) -> Path:
     folder = cache_dir() / "benchmarks" / f"{name}-{digest}"
     complete = folder / ".complete"
     if not complete.exists():
-        console.print(f"[dim]making {folder}[/dim]")
         folder.mkdir(parents=True, exist_ok=True)
-        make(folder)
-        complete.touch()
+        with locked(folder.parent / f"{folder.name}.lock"):
+            if not complete.exists():
+                console.print(f"[dim]making {folder}[/dim]")
+                make(folder)
+                complete.touch()
     return folder
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuseboard.guest import signal_record, to_message
 from fuseboard_schemas.codec import Decoder
 from fuseboard_schemas.errors import ConfigurationError
 from fuseboard_schemas.jsonform import to_json
@@ -198,6 +199,47 @@ def test_signals_and_acknowledgements_go_to_the_home_of_their_target() -> None:
         message = addresser.address(item)
         assert (message.partition, message.key) == (home, BREAKER.encode())
         assert Decoder().decode(message.value, type(record).__name__) == item.record
+
+
+@pytest.mark.parametrize(
+    ("parts", "key", "home"),
+    [
+        ({"scope": "ACTOR", "actor": "a/b"}, b"ACTOR:acme/a%2Fb", "acme/a%2Fb"),
+        ({"scope": "ACTOR_TOOL", "actor": "a", "tool": "t"}, b"ACTOR_TOOL:acme/a/t", "acme/a"),
+        ({"scope": "SESSION", "actor": "a", "trace_id": "7"}, b"SESSION:acme/a/7", "acme/a"),
+        ({"scope": "TOOL", "tool": "t"}, b"TOOL:acme/t", "acme/t"),
+        ({"scope": "TENANT"}, b"TENANT:acme", "acme"),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 4, 31])
+def test_a_signal_goes_to_its_target_s_home_and_is_what_a_guest_would_send(
+    parts: dict[str, str], key: bytes, home: str, count: int
+) -> None:
+    fields = {"ts": NOW, "source": "judge", "tenant": "acme", "level": "TRIP", "metric": "signals.m", **parts}
+    item = prepared(assembler("Signal").prepare(Line(1, 1, fields)))
+    message = Addresser(NAMES, lambda _: count).address(item)
+    assert (message.topic, message.key) == ("x.signals", key)
+    assert message.partition == partition_for(home, count)
+    assert dict(message.headers)["ce_source"] == b"/fuseboard/judge"
+    guest = signal_record(**fields, signal_id=item.record.signal_id, client_id=item.record.client_id, seq=0)
+    assert message == to_message(guest, count, "x.")
+
+
+@pytest.mark.parametrize("kind", ["Signal", "Override", "EnforcementAck"])
+def test_records_about_targets_are_numbered_together(kind: str) -> None:
+    """A worker keeps one replay window for each client and topic: a number that came twice would be dropped."""
+    common = {"tenant": "default", "ts": NOW, "scope": "ACTOR"}
+    given = {
+        "Signal": {**common, "source": "me", "level": "WARN", "metric": "m"},
+        "Override": {**common, "kind": "TRIP", "person": "me", "reason": "test"},
+        "EnforcementAck": to_json(ack()),
+    }[kind]
+    taken = assembler(kind)
+    items = [
+        prepared(taken.prepare(Line(i, 1, {**given, **({} if kind == "EnforcementAck" else {"actor": actor})})))
+        for i, actor in enumerate("abab")
+    ]
+    assert [item.record.seq for item in items] == [0, 1, 2, 3]
 
 
 def test_a_signal_without_a_target_has_no_home() -> None:

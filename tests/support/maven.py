@@ -129,7 +129,7 @@ def _cached(name: str, resolve: Callable[[Path], None]) -> Path:
     if target.is_dir():
         return target
     root.mkdir(parents=True, exist_ok=True)
-    with _locked(root / f"{name}.lock"):
+    with locked(root / f"{name}.lock"):
         if target.is_dir():
             return target
         folder = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
@@ -143,7 +143,8 @@ def _cached(name: str, resolve: Callable[[Path], None]) -> Path:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file, which one process can at a time."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from fuseboard.envelope import TOPIC_OF, Enveloper, headers
+from fuseboard.guest import to_message
 from fuseboard.transport import Message
 from fuseboard_schemas import catalogue
 from fuseboard_schemas.codec import EncodeError, Encoder
@@ -98,7 +99,7 @@ class Assembler:
         self._record = record
         self._client_id = client_id
         self._keep_ids = keep_ids
-        self._seqs: dict[tuple[str, str | None, str], int] = {}
+        self._seqs: dict[tuple[str, str, str], int] = {}
 
     def prepare(self, line: Line, shift: Callable[[int], int] | None = None) -> Prepared | Problem:
         """Return the record of a line, or what is wrong with it.
@@ -153,9 +154,13 @@ class Assembler:
         return {field: f"{self._client_id & 0xFFFF_FFFF_FFFF_FFFF:016x}-{number}"} if field else {}
 
     def _next_seq(self, record: Any, name: str) -> int:  # noqa: ANN401 - any publishable record
-        """Return the next sequence number of a record's actor."""
-        # Acknowledgements are counted per client, whatever actor they are about.
-        counter = ("", "", name) if isinstance(record, EnforcementAck) else (record.tenant, record.actor, name)
+        """Return the next sequence number of a record's actor, or of all records about targets."""
+        # What is about a target is counted per client: it belongs to no actor's numbers, and a number that comes twice
+        # in a partition would be dropped as a repeat.
+        if isinstance(record, EnforcementAck | Signal | Override):
+            counter: tuple[str, str, str] = ("", "", name)
+        else:
+            counter = (record.tenant, record.actor, name)
         seq = self._seqs.get(counter, -1) + 1
         self._seqs[counter] = seq
         return seq
@@ -198,7 +203,7 @@ class Addresser:
         self._partitions = partitions
         self._enveloper = Enveloper(names, Encoder)
         self._placed = functools.lru_cache(maxsize=65_536)(partition_for)
-        self._encoders = {"Signal": Encoder("Signal"), "Override": Encoder("Override")}
+        self._encode_override = Encoder("Override").encode
 
     def address(self, prepared: Prepared) -> Message:
         """Return the message of a record.
@@ -209,24 +214,22 @@ class Addresser:
         """
         record, topic = prepared.record, self._names.of(prepared.topic)
         count = self._partitions(topic)
-        if isinstance(record, Signal | Override):
-            return self._about_target(record, topic, count)
+        if isinstance(record, Signal):
+            return to_message(record, count, self._names.prefix)
+        if isinstance(record, Override):
+            return self._override(record, topic, count)
         if isinstance(record, EnforcementAck):
             target = parse_breaker_id(record.breaker_id)
             home = home_partition(target.scope, target.tenant, target.actor, target.tool, count)
             return self._enveloper.wrap(record, home)
         return self._enveloper.wrap(record, self._placed(actor_key(record.tenant, record.actor), count))
 
-    def _about_target(self, record: Signal | Override, topic: str, count: int) -> Message:
-        """Return the message of a record about a breaker's target: it goes to the target's home."""
-        kind = type(record).__name__
+    def _override(self, record: Override, topic: str, count: int) -> Message:
+        """Return the message of an override: it goes to the home of its breaker's target."""
         key = breaker_id(record.scope, record.tenant, record.actor, record.tool, record.trace_id)
         home = home_partition(record.scope, record.tenant, record.actor, record.tool, count)
-        event, origin = (
-            (record.signal_id, record.source) if isinstance(record, Signal) else (record.override_id, record.person)
-        )
-        head = headers(kind, event, f"/fuseboard/{origin}", record.ts)
-        return Message(topic, home, key.encode(), self._encoders[kind].encode(record), head)
+        head = headers("Override", record.override_id, f"/fuseboard/{record.person}", record.ts)
+        return Message(topic, home, key.encode(), self._encode_override(record), head)
 
 
 ADDRESS_ERRORS: Final = (EncodeError, KeyFormatError, ValueError, OverflowError, OSError)
