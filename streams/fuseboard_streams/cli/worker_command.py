@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     show_envvar=True,
     help="Name in heartbeats and logs. [default: host name and a random part]",
 )
+@click.option(
+    "--rules",
+    metavar="FILE",
+    envvar="FUSEBOARD_RULES",
+    show_envvar=True,
+    help="Rules file to use instead of what `fuseboard rules apply` has published; it is watched. For development.",
+)
 @click.option("--until-end", is_flag=True, default=None, help="Process what is there at the start, then stop.")
 @click.option(
     "--http-host", envvar="FUSEBOARD_HTTP_HOST", show_envvar=True, help="Where to serve HTTP. [default: 127.0.0.1]"

@@ -213,6 +213,11 @@ class Breakers:
         place = before.holds.index(held)
         return (self._write(self._transitions.release(before, place, moment, cause, reason)),)
 
+    def rules(self) -> frozenset[str]:
+        """The rules that hold anything, really or virtually."""
+        held = {hold.rule for key in self._open for hold in self._rows[key].holds}
+        return frozenset(held | {rule for _, rule in self.virtual.open_keys()})
+
     def release_rule(self, rule: str, moment: Moment) -> tuple[Breaker, ...]:
         """End all holds of a rule that is removed or enforces no more, but for those that wait for a person.
 

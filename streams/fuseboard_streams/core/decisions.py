@@ -93,6 +93,10 @@ class Decisions:
         self._tools = _Level(_TOOLS, Scope.ACTOR_TOOL, state.tools, state.tool_cap, book.tools)
         self._actors = _Level(_ACTORS, Scope.ACTOR, state.actors, state.actor_cap, book.actors)
 
+    def use(self, engine: Engine, clearing: Clearing) -> None:
+        """Follow other rules from now on."""
+        self._engine, self._clearing = engine, clearing
+
     @property
     def traces_evicted(self) -> int:
         """Traces whose cap was re-armed because the table was full."""

@@ -108,6 +108,31 @@ class Identities:
             actors["lo"][owner], actors["hi"][owner], names, self._seeds
         )
 
+    def renew(self, tools: Rows, actors: Rows) -> tuple[Rows, Rows]:
+        """Note the variants of rows that were last seen under other rules.
+
+        Returns:
+            The rows of tools and of actors whose state the rules in force cannot go on with.
+        """
+        return self._renewed(self._tools, self._book.tools, tools), self._renewed(
+            self._actors, self._book.actors, actors
+        )
+
+    def _renewed(self, table: Table, level: FailureLevel, rows: Rows) -> Rows:
+        old = np.unique(rows[table["stamp"][rows] != self._book.stamp])
+        if len(old) == 0:
+            return old
+        before = table["basis"][old].copy()
+        table.touch("key", old)
+        self._set_rules(table, level, old.astype(np.int32), [self._names(table, row) for row in old.tolist()])
+        cold: Rows = old[table["basis"][old] != before]
+        return cold
+
+    def _names(self, table: Table, row: int) -> tuple[str, str, str]:
+        owner = row if table is self._actors else int(table["actor"][row])
+        tool = "" if table is self._actors else self.tool_names[int(table["tool"][row])]
+        return str(self._actors["tenant"][owner]), str(self._actors["actor"][owner]), tool
+
     def find_actor(self, tenant: str, actor: str) -> int | None:
         """The row of an actor, or None."""
         lo, hi = hash_actors(pl.Series([tenant]), pl.Series([actor]), self._seeds)
@@ -291,9 +316,14 @@ class Identities:
     def _set_rules(
         self, table: Table, level: FailureLevel, rows: NDArray[np.int32], names: list[tuple[str, str, str]]
     ) -> None:
-        """Note which variant of the rule about failures each row has."""
-        if not level.general:
-            table["rule"][rows] = [level.number(*each) for each in names]
+        """Note which variant of the rule about failures each row has; the family of keys has been touched."""
+        table["stamp"][rows] = self._book.stamp
+        if level.general:
+            table["basis"][rows] = level.basis(0)
+            return
+        numbers = [level.number(*each) for each in names]
+        table["rule"][rows] = numbers
+        table["basis"][rows] = [level.basis(number) for number in numbers]
 
 
 def too_old(ts: int) -> str:

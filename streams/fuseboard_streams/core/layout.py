@@ -48,6 +48,11 @@ def _statistic(params: FailureParams, *, ring: bool) -> Family:
     )
 
 
+def _in_force() -> tuple[Column, ...]:
+    """Of a failure statistic: its rule's variant, what its state was made under, and the rules that said so."""
+    return Column("rule", "i2"), Column("basis", "i4"), Column("stamp", "i4")
+
+
 def _hash() -> Family:
     # Hashes are seeded anew by every process: they are undone with a transaction, but not logged.
     return Family("hash", (Column("lo", "u8"), Column("hi", "u8")), volatile=True)
@@ -55,7 +60,7 @@ def _hash() -> Family:
 
 def actors_table(settings: CoreSettings, level: FailureLevel) -> Table:
     """One row per actor; ``refs`` counts the tool and client rows that point at it."""
-    key = Family("key", (Column("tenant", str), Column("actor", str), Column("rule", "i2")))
+    key = Family("key", (Column("tenant", str), Column("actor", str), *_in_force()))
     refs = Family("refs", (Column("refs", "i4"),))
     # Rows of other tables that only some actors have.
     slots = Family("slots", (Column("spend", "i4", default=-1), Column("violated", "u1")))
@@ -65,7 +70,7 @@ def actors_table(settings: CoreSettings, level: FailureLevel) -> Table:
 
 def tools_table(settings: CoreSettings, level: FailureLevel) -> Table:
     """One row per actor and tool: the actor's row and the tool's number."""
-    key = Family("key", (Column("actor", "i4"), Column("tool", "i4"), Column("rule", "i2")))
+    key = Family("key", (Column("actor", "i4"), Column("tool", "i4"), *_in_force()))
     families = (_hash(), key, _hot(), _statistic(level.params(0), ring=False))
     return Table("tools", families, limit=settings.max_tools, key=("lo", "hi"))
 

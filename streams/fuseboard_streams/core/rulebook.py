@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from fuseboard_schemas.records import Action, Scope
+from fuseboard_schemas.records import Action, Mode, Scope
+from fuseboard_streams.core.prepare import FOR_SESSIONS, FOR_VIOLATIONS
 from fuseboard_streams.core.ruleset import (
+    DistinctTest,
     FailureTest,
     Match,
     RecoveryPlan,
@@ -14,10 +17,11 @@ from fuseboard_streams.core.ruleset import (
     Rule,
     RuleSet,
     Rung,
+    RunsTest,
     Test,
     Variant,
 )
-from fuseboard_streams.core.variants import variant_number
+from fuseboard_streams.core.variants import state_id, variant_number
 
 if TYPE_CHECKING:
     from fuseboard_detectors.failure import FailureParams
@@ -75,16 +79,31 @@ class FailureLevel:
     A key's number says which variant of the rule it has and which prior; `NONE` stands for a key without the rule.
     """
 
-    def __init__(self, view: RuleView | None, settings: CoreSettings) -> None:
-        self.view = view
+    def __init__(self, settings: CoreSettings) -> None:
         self._settings = settings
-        self.name = None if view is None else view.rule.rule
         self._priors = len(settings.priors) + 1
-        self._params: dict[int, FailureParams] = {}
-        self.general = view is not None and view.plain and not settings.priors
+        self.adopt(None)
+
+    def adopt(self, view: RuleView | None) -> None:
+        """Run on another rule from now on; None: on none."""
+        self.view = view
+        self.name = None if view is None else view.rule.rule
+        self.general = view is not None and view.plain and not self._settings.priors
         """Whether every key has number 0."""
         self.partial = view is None or not view.rule.match.everything
         """Whether there are keys without the rule."""
+        self._params: dict[int, FailureParams] = {}
+        self._bases: dict[int, int] = {}
+
+    def basis(self, number: int) -> int:
+        """Names what the state of a key with this number was made under: with another one it begins anew."""
+        if self.view is None or number == NONE:
+            return 0
+        found = self._bases.get(number)
+        if found is None:
+            test = self.view.variants[number // self._priors].test
+            found = self._bases[number] = int(state_id(self.view.rule, test)[:7], 16)
+        return found
 
     def number(self, tenant: str, actor: str, tool: str) -> int:
         """The number of a key's settings."""
@@ -118,11 +137,27 @@ class Rulebook:
     """All rules in force, by what they ask."""
 
     def __init__(self, settings: CoreSettings, rules: RuleSet | None = None) -> None:
-        self.rules = rules if rules is not None else built_in(settings)
-        self.version = self.rules.version
-        self._views = tuple(RuleView(rule, order) for order, rule in enumerate(self.rules.rules))
-        self.tools = FailureLevel(self._failure(Scope.ACTOR_TOOL), settings)
-        self.actors = FailureLevel(self._failure(Scope.ACTOR), settings)
+        self._settings = settings
+        self.tools = FailureLevel(settings)
+        self.actors = FailureLevel(settings)
+        self.adopt(rules if rules is not None else built_in(settings))
+
+    def adopt(self, rules: RuleSet) -> None:
+        """Put other rules in force."""
+        self.rules = rules
+        self.version = rules.version
+        self.stamp = int.from_bytes(blake2b(rules.version.encode(), digest_size=4).digest(), "little") >> 1
+        """A number for the version, kept beside what was made under it."""
+        self._views = tuple(RuleView(rule, order) for order, rule in enumerate(rules.rules))
+        self.tools.adopt(self._failure(Scope.ACTOR_TOOL))
+        self.actors.adopt(self._failure(Scope.ACTOR))
+
+    @property
+    def enforced(self) -> frozenset[str]:
+        """The rules that hold something back for at least some targets."""
+        return frozenset(
+            view.rule.rule for view in self._views if any(each.response.mode is Mode.ENFORCE for each in view.variants)
+        )
 
     def asking(self, kind: type[Test], scope: Scope | None = None) -> tuple[RuleView, ...]:
         """The rules with a kind of test, in order."""
@@ -135,6 +170,17 @@ class Rulebook:
     def _failure(self, scope: Scope) -> RuleView | None:
         found = [view for view in self.asking(FailureTest, scope) if view.rule.metric == "calls.failed"]
         return found[0] if found else None
+
+
+def needs_of(rules: RuleSet) -> frozenset[str]:
+    """The columns of tool calls that rules ask for beyond those that are always read."""
+    found: frozenset[str] = frozenset()
+    for rule in rules.rules:
+        if isinstance(rule.base.test, DistinctTest):
+            found |= FOR_VIOLATIONS
+        elif isinstance(rule.base.test, RunsTest):
+            found |= FOR_SESSIONS
+    return found
 
 
 def built_in(settings: CoreSettings) -> RuleSet:

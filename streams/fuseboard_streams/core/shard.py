@@ -84,11 +84,11 @@ class Shard:
         self._identities = Identities(number, partitions, settings, seeds, state.actors, state.tools, self._book)
         self._breakers = Breakers(settings.breaker)
         self.counters = ShardCounters()
-        self._engine = Engine(settings, state, self._identities, self._book)
-        self._clearing = Clearing(settings, self._engine.spending, self._identities, self._breakers)
+        self._engine, self._clearing = self._watchers()
         self._decisions = Decisions(
             settings, state, self._identities, self._breakers, self.counters, self._book, self._engine, self._clearing
         )
+        self._before_rules: RuleSet | None = None
         self._intake = Intake(settings, state, self.counters)
         self._follower = follower
         self._told = {
@@ -97,7 +97,51 @@ class Shard:
             TRACES: follower.on_steps,
         }
         self._times = Times()
-        self._saved = (self._times, 0, replace(self.counters))
+        self._saved: tuple[Times, int, int | None, ShardCounters] = (self._times, 0, None, replace(self.counters))
+
+    # --- rules
+
+    @property
+    def rules_version(self) -> str:
+        """The rules that the shard's state is made under; empty while nobody has said."""
+        return self._state.rules_version or ""
+
+    @property
+    def rules_in_force(self) -> str:
+        """The version that what it decides carries."""
+        return self._book.version
+
+    def change_rules(self, rules: RuleSet, text: bytes) -> None:
+        """Put other rules in force, inside a transaction and before anything is folded.
+
+        Holds of rules that are gone, or enforce no more, are released, but for those that wait for a person. What the
+        new rules cannot go on with begins anew, each key at its next event.
+
+        Args:
+            rules: The new rules.
+            text: The file that says so.
+        """
+        self._before_rules = self._book.rules
+        self._adopt(rules)
+        self._state.note_rules(rules.version, text)
+        kept = self._book.enforced
+        moment = Moment(self.stream_time)
+        for rule in sorted(self._breakers.rules() - kept):
+            self._decisions.rulings.publish(self._breakers.release_rule(rule, moment))
+        self._clearing.restore(self._clearing.at)
+
+    def _adopt(self, rules: RuleSet) -> None:
+        self._book.adopt(rules)
+        self._state.adopt(self._book)
+        at = self._clearing.at
+        self._engine, self._clearing = self._watchers()
+        self._clearing.at = at
+        self._decisions.use(self._engine, self._clearing)
+        self._engine.rebuild(self.stream_time)
+
+    def _watchers(self) -> tuple[Engine, Clearing]:
+        engine = Engine(self._settings, self._state, self._identities, self._book)
+        return engine, Clearing(self._settings, engine.spending, self._identities, self._breakers)
 
     # --- a transaction
 
@@ -106,14 +150,15 @@ class Shard:
         self._state.begin()
         self._breakers.begin()
         self._clearing.begin()
-        self._saved = (self._times.copy(), len(self._identities.tool_names), replace(self.counters))
+        names = len(self._identities.tool_names)
+        self._saved = (self._times.copy(), names, self._clearing.at, replace(self.counters))
 
     def encode_changes(self, slice_bytes: int) -> Delta:
         """What this transaction changed, and the next slice of the rolling checkpoint, for the state log.
 
         Call it once, after the last fold; nothing may change between it and `commit` or `rollback`.
         """
-        _, tools, _ = self._saved
+        tools = self._saved[1]
         names = self._identities.tool_names[tools:]
         self._state.record(self._times, dict(enumerate(names, tools)), self._breakers, {ASKED_AT: self._clearing.at})
         return self._state.encode_changes(slice_bytes)
@@ -122,19 +167,25 @@ class Shard:
         """Keep the changes since `begin`."""
         self._state.commit()
         self._breakers.commit()
+        self._before_rules = None
 
     def rollback(self) -> None:
         """Take back everything since `begin`."""
         self._state.rollback()
         self._breakers.rollback()
-        self._times, tools, counters = self._saved
+        self._times, tools, asked_at, counters = self._saved
         for field in fields(counters):
             setattr(self.counters, field.name, getattr(counters, field.name))
         self._identities.forget_tools(tools)
         self._decisions.rulings.take()
         self._intake.take_rejected()
-        self._clearing.rollback()
-        self._engine.rebuild(self.stream_time)
+        if self._before_rules is not None:
+            self._adopt(self._before_rules)
+            self._clearing.restore(asked_at)
+            self._before_rules = None
+        else:
+            self._clearing.rollback()
+            self._engine.rebuild(self.stream_time)
 
     def apply(self, block: bytes) -> None:
         """Restore: take in one block of the state log, in log order."""
@@ -371,6 +422,10 @@ class Shard:
 
     def _fold_piece(self, piece: Piece) -> None:
         state = self._state
+        if state.rules_version is not None:
+            cold_tools, cold_actors = self._identities.renew(piece.tool, piece.actor)
+            state.start_anew(state.tools, cold_tools)
+            state.start_anew(state.actors, cold_actors)
         keys = (state.tools, piece.tool), (state.actors, piece.actor)
         state.expire(piece.seconds, piece.client, *keys)
         fresh = self._intake.unseen(piece.client, piece.calls.seq, piece.seconds, *keys)

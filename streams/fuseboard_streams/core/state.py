@@ -47,7 +47,7 @@ Tool calls are 0, as all were before there were other topics."""
 _ROW = np.uint64(0xFFFF_FFFF)
 NO_ACTOR = int(_ROW)
 """Stands for the row of no actor, in the keys of replay windows of topics whose records may have none."""
-_TOOL, _BREAKER, _ACK, _VIRTUAL, _ORDER = "tool", "breaker", "ack", "virtual", "order"
+_TOOL, _BREAKER, _ACK, _VIRTUAL, _ORDER, _RULES = "tool", "breaker", "ack", "virtual", "order", "rules"
 ORDERS_REMEMBERED = 10_000
 """Ids of people's orders that a shard knows again; the oldest make room."""
 
@@ -264,6 +264,32 @@ class ShardState:
             self.clients.touch("hot", stale)
             self.clients["last_seq"][stale] = -1
             self.clients["window"][stale] = 0
+
+    def adopt(self, book: Rulebook) -> None:
+        """Count by other rules from now on."""
+        for cap, level in ((self.tool_cap, book.tools), (self.actor_cap, book.actors)):
+            params = level.params(0)
+            cap.adopt(params.cap, params.cap_window_us)
+
+    def note_rules(self, version: str, text: bytes) -> None:
+        """Remember which rules are in force, word for word: the topic keeps only the newest."""
+        self._store.objects.put(_RULES, "version", version.encode())
+        self._store.objects.put(_RULES, "text", text)
+
+    @property
+    def rules_version(self) -> str | None:
+        """Which rules the state was last made under; None if that was never noted."""
+        value = self._store.objects.get(_RULES, "version")
+        return None if value is None else value.decode()
+
+    @property
+    def rules_text(self) -> bytes | None:
+        """Their text."""
+        return self._store.objects.get(_RULES, "text")
+
+    def start_anew(self, table: Table, rows: Rows) -> None:
+        """Begin the statistics of these rows anew; those that rest go on resting."""
+        self._start_anew(table, rows)
 
     def _start_anew(self, table: Table, rows: Rows) -> None:
         if len(rows) == 0:

@@ -51,6 +51,10 @@ class TraceCap:
         self._next = 0
         self.evicted = 0
 
+    def adopt(self, cap: int, window_us: int) -> None:
+        """Count with other limits from now on."""
+        self._cap, self._window = cap, window_us
+
     def rebuild(self) -> None:
         """Make the index anew from the table, after a restore or a rollback."""
         live = np.flatnonzero(self._table.live[: self._table.high_water])

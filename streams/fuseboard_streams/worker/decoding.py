@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fuseboard_schemas.registry import Resolver
     from fuseboard_streams.core.identity import Rejected
     from fuseboard_streams.core.settings import HashSeeds
+    from fuseboard_streams.worker.rules_source import RulesText
     from fuseboard_streams.worker.source import Arrived, RawBatch
 
     _Verdict: TypeAlias = tuple[int, DeadLetterReason, str]
@@ -96,6 +97,8 @@ class Batch:
     records: int
     work: dict[int, ShardWork]
     ends: list[tuple[str, int, int]]
+    rules: RulesText
+    """The rules that were wanted when it was decoded: what they need was read, and they are what it is folded under."""
     seconds: float = 0.0
     """What the decoding took."""
 
@@ -114,8 +117,12 @@ class Decoding:
         self._decoder = Decoder(resolver)
         self._decoder.prepare(*(_RECORDS[topic] for topic in _SINGLE))
 
-    def decode(self, raw: RawBatch) -> Batch:
+    def decode(self, raw: RawBatch, rules: RulesText) -> Batch:
         """Every record of a batch as work for its shard.
+
+        Args:
+            raw: What has arrived.
+            rules: The rules that are wanted now.
 
         Raises:
             UnreachableError: A schema is unknown and the registry cannot be asked: nothing may be decided yet.
@@ -131,12 +138,12 @@ class Decoding:
             if arrived.topic in _SINGLE:
                 self._one_by_one(arrived, work)
             else:
-                self._columns(arrived, work)
-        return Batch(raw.generation, raw.records, work, raw.ends, time.perf_counter() - started)
+                self._columns(arrived, work, rules.needs)
+        return Batch(raw.generation, raw.records, work, raw.ends, rules, time.perf_counter() - started)
 
-    def _columns(self, arrived: Arrived, work: dict[int, ShardWork]) -> None:
+    def _columns(self, arrived: Arrived, work: dict[int, ShardWork], needs: frozenset[str]) -> None:
         topic = arrived.topic
-        only = CALL_COLUMNS if topic == TOOL_CALLS else EVENT_COLUMNS[topic]
+        only = CALL_COLUMNS | needs if topic == TOOL_CALLS else EVENT_COLUMNS[topic]
         decoded = columnar.decode(_RECORDS[topic], arrived.values, self._resolver, only=only)
         partition, offset, arrival = arrived.partition, arrived.offset, arrived.arrival
         if decoded.positions is not None:

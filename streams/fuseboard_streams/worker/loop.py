@@ -28,6 +28,7 @@ from fuseboard_streams.worker.outgoing import Outbox
 from fuseboard_streams.worker.preflight import check_topics
 from fuseboard_streams.worker.processing import Processor
 from fuseboard_streams.worker.restore import Restorer
+from fuseboard_streams.worker.rules_source import RulesSource
 from fuseboard_streams.worker.shutdown import Shutdown
 from fuseboard_streams.worker.source import RawBatch, Source
 from fuseboard_streams.worker.transaction import FaultPoint, Transactions, no_fault
@@ -123,6 +124,15 @@ class Worker:
         self._decoders = ThreadPoolExecutor(1, thread_name_prefix="decode")
         self.metrics = WorkerMetrics(self._version, settings.worker_id, settings.group)
         self._status: StatusServer | None = None
+        self._rules = RulesSource(
+            self._clients,
+            TopicNames(settings.prefix).rules,
+            settings.rules,
+            settings.core.failure,
+            resolver,
+            log,
+            self.metrics.rules_refused.inc,
+        )
         self._assignment: Assignment | None = None
         self._start(fault, resolver)
 
@@ -136,9 +146,10 @@ class Worker:
             settings.connect_timeout_s,
             self._warn_of_topic_setting,
         )
+        self._rules.start(settings.connect_timeout_s)
         seeds = HashSeeds(secrets.randbits(64), secrets.randbits(64))
         # The first shard of a process computes tables that all share; that second must not fall into a takeover.
-        Shard(0, partitions, settings.core, seeds)
+        Shard(0, partitions, settings.core, seeds, self._rules.wanted.rules)
         inputs = {names.prefix + each: each for each in INPUTS}
         self._decoding = Decoding(resolver, seeds)
         self._transactions = Transactions(clients, fault, self._shutdown.out_of_patience, self._tell_waiting)
@@ -149,7 +160,7 @@ class Worker:
             INPUTS,
             settings.group,
             partitions,
-            lambda number: Shard(number, partitions, settings.core, seeds),
+            lambda number: Shard(number, partitions, settings.core, seeds, self._rules.wanted.rules),
             self._log,
         )
         self._assignment = Assignment(
@@ -226,6 +237,7 @@ class Worker:
     def close(self) -> None:
         """Leave the group and free everything."""
         self._decoders.shutdown(wait=True, cancel_futures=True)
+        self._rules.close()
         if self._assignment is not None:
             self._assignment.close()
             self._transactions.close()
@@ -244,7 +256,10 @@ class Worker:
             if assignment.restored:
                 self._processor.claim()
             raw = self._poll()
-            self._processor.process(self._decoded(raw))
+            self._rules.look(self._turned)
+            batch = self._decoded(raw)
+            # A batch that is being decoded brings the rules that it was decoded for.
+            self._processor.process(batch, self._rules.wanted if self._next is None else None)
             self._aborts = 0
         except TransactionAborted as aborted:
             self._start_over(assignment, aborted)
@@ -295,12 +310,12 @@ class Worker:
         ahead, self._next = self._next, None
         try:
             if raw and (ahead is not None or (self._lagging and self._settings.lookahead)):
-                self._next = self._decoders.submit(self._decoding.decode, raw)
+                self._next = self._decoders.submit(self._decoding.decode, raw, self._rules.wanted)
             started = time.perf_counter()
             batch = ahead.result() if ahead is not None else None
             self.metrics.stages.labels("wait").inc(time.perf_counter() - started)
             if ahead is None and self._next is None and raw:
-                batch = self._decoding.decode(raw)
+                batch = self._decoding.decode(raw, self._rules.wanted)
         except UnreachableError as error:
             self._stall(error)
             return None

@@ -107,6 +107,9 @@ class WorkerMetrics:
         self.state_bytes = Counter("fuseboard_state_written_bytes", "Blocks written to the state log.", registry=make)
         self.restored_bytes = Counter("fuseboard_restored_bytes", "Blocks read from the state log.", registry=make)
         self.restore_seconds = Counter("fuseboard_restore_seconds", "Time spent restoring.", registry=make)
+        self.rules_refused = Counter(
+            "fuseboard_rules_refused", "Rules files that cannot be used; those before stay in force.", registry=make
+        )
         self.fenced = Counter("fuseboard_fenced_writers", "Predecessors fenced.", registry=make)
         self.rebalances = Counter("fuseboard_rebalances", "Assignments received.", registry=make)
         self.transitions = Counter(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fuseboard_streams.worker.metrics import WorkerMetrics
     from fuseboard_streams.worker.outgoing import Outbox
     from fuseboard_streams.worker.ownership import OwnedShard
+    from fuseboard_streams.worker.rules_source import RulesText
     from fuseboard_streams.worker.settings import WorkerSettings
     from fuseboard_streams.worker.transaction import Outgoing, StateWrite, Transactions
 
@@ -112,8 +113,12 @@ class Processor:
                 owned.entry_written(write.first_offset, write.last_offset, starts=False, ends=False)
         self._assignment.announced()
 
-    def process(self, batch: Batch | None) -> bool:
+    def process(self, batch: Batch | None, rules: RulesText | None = None) -> bool:
         """Fold a batch, advance idle shards, send heartbeats that are due, all in one transaction.
+
+        Args:
+            batch: What has come.
+            rules: The rules to run from here on where there is no batch, which brings its own; None: as before.
 
         Returns:
             Whether there was anything to commit.
@@ -123,13 +128,16 @@ class Processor:
         """
         now = self._clock.monotonic()
         parts = self._parts(batch, now)
+        rules = batch.rules if batch is not None else rules
+        if rules is not None:
+            parts += self._changing(rules, parts)
         beating = [each for each in self._assignment.owned.values() if self._beats(each, now)]
         if not parts and not beating:
             self._note_ends(batch, now)
             return False
         begun: list[_Part] = []
         try:
-            outputs = self._fold(parts, begun)
+            outputs = self._fold(parts, begun, rules)
             self._encode(parts)
             outputs += [self._outbox.heartbeat(self._heartbeat(each, now)) for each in beating]
             self._run(self._contents(parts, beating, outputs))
@@ -165,13 +173,24 @@ class Processor:
                     parts.append(_Part(each, ShardWork(), advance_us=advance))
         return parts
 
-    def _fold(self, parts: Sequence[_Part], begun: list[_Part]) -> list[Outgoing]:
+    def _changing(self, rules: RulesText, parts: Sequence[_Part]) -> list[_Part]:
+        """The shards that have nothing else to do and run other rules."""
+        busy = {part.owned.number for part in parts}
+        return [
+            _Part(each, ShardWork())
+            for each in self._assignment.owned.values()
+            if each.number not in busy and each.shard.rules_version != rules.rules.version
+        ]
+
+    def _fold(self, parts: Sequence[_Part], begun: list[_Part], rules: RulesText | None) -> list[Outgoing]:
         started = time.perf_counter()
         outputs: list[Outgoing] = []
         for part in parts:
             shard, work, number = part.owned.shard, part.work, part.owned.number
             shard.begin()
             begun.append(part)
+            if rules is not None and shard.rules_version != rules.rules.version:
+                shard.change_rules(rules.rules, rules.text)
             shard.fold(work.inputs)
             if part.advance_us:
                 shard.advance(shard.stream_time + part.advance_us)
@@ -210,7 +229,7 @@ class Processor:
             restore_from=owned.restore_from,
             stream_time=owned.shard.stream_time,
             advanced_us=advanced_us,
-            rules_version=self._settings.core.rules_version,
+            rules_version=owned.shard.rules_in_force,
             inputs=ranges(owned.next, after),
         )
 
@@ -243,7 +262,7 @@ class Processor:
             stream_time=owned.shard.stream_time,
             lag_s=round(owned.lag_s(now, wall_us), 3),
             version=self._version,
-            rules_version=self._settings.core.rules_version,
+            rules_version=owned.shard.rules_in_force,
         )
 
     # --- afterwards

@@ -11,6 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicP
 from fuseboard_schemas.codec import DecodeError, Decoder
 from fuseboard_schemas.errors import ConfigurationError
 from fuseboard_schemas.keys import tenant_key
+from fuseboard_streams.core.rulebook import needs_of
 from fuseboard_streams.rules.compile import PACKAGED, compile_rules, version_of
 from fuseboard_streams.rules.document import RulesError
 from fuseboard_streams.worker.errors import WorkerError
@@ -41,6 +42,8 @@ class RulesText:
     source: str
     """Where it comes from, for people."""
     rules: RuleSet
+    needs: frozenset[str]
+    """The columns of tool calls that they ask for beyond those that are always read."""
 
 
 def compiled(text: bytes, source: str, base: FailureParams) -> RulesText:
@@ -54,7 +57,8 @@ def compiled(text: bytes, source: str, base: FailureParams) -> RulesText:
     Raises:
         RulesError: it is no usable rules file; every problem is named.
     """
-    return RulesText(text, source, compile_rules(text, source, base).rules)
+    rules = compile_rules(text, source, base).rules
+    return RulesText(text, source, rules, needs_of(rules))
 
 
 def packaged(base: FailureParams) -> RulesText:

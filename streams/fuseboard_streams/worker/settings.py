@@ -83,6 +83,9 @@ class WorkerSettings(BaseSettings):
     instance_id: str | None = None
     """``group.instance.id``: a restart within the session timeout gets its shards back without a rebalance."""
 
+    rules: str | None = None
+    """A rules file that holds instead of the topic ``rules``; it is watched. For development."""
+
     batch_records: int = Field(default=20_000, ge=1)
     """Records of a micro-batch when caught up."""
     catch_up_records: int = Field(default=50_000, ge=1)
