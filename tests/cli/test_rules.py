@@ -366,6 +366,9 @@ def test_the_schema_s_defaults_are_of_its_own_form_and_its_fields_are_explained(
             assert field.get("description"), (part["title"], name)
             if field.get("default") is not None:
                 assert _valid(field, field["default"], schema), (part["title"], name)
+    metrics = schema["$defs"]["BreakerRule"]["properties"]["metric"]["anyOf"]
+    about = {each.get("const"): each["description"] for each in metrics}
+    assert about["spend.usd"] == "What an actor's trace steps and tool calls cost together."
     assert schema["$defs"]["Baseline"]["properties"]["floor"]["description"] == "The null is never below this rate."
 
 

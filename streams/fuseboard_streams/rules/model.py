@@ -21,11 +21,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from fuseboard_streams.rules.catalogue import BREAKER_METRICS, OBJECTIVE_METRICS
+from fuseboard_streams.rules.catalogue import BREAKER_METRICS, OBJECTIVE_METRICS, SIGNAL_METRIC, Measure, Metric
 from fuseboard_streams.rules.quantities import BurnWindow, Target, burn_window, duration_us, micro_usd, share, target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _DURATION: Final = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
 _SHARE: Final = r"^[0-9]+(\.[0-9]+)?%$"
@@ -35,9 +35,9 @@ def _text(pattern: str, *examples: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern, "examples": list(examples)})
 
 
-def _one_of(*names: str, pattern: str | None = None) -> WithJsonSchema:
-    forms: list[dict[str, Any]] = [{"enum": list(names)}]
-    return WithJsonSchema({"type": "string", "anyOf": forms + ([{"pattern": pattern}] if pattern else [])})
+def _metric(known: Mapping[str, Metric | Measure], pattern: str | None = None, about: str = "") -> WithJsonSchema:
+    forms = [{"const": name, "description": each.about} for name, each in known.items()]
+    return WithJsonSchema({"anyOf": forms + ([{"pattern": pattern, "description": about}] if pattern else [])})
 
 
 Duration: TypeAlias = Annotated[int, PlainValidator(duration_us), _text(_DURATION, "30s", "5m", "1h30m", "7d")]
@@ -326,7 +326,7 @@ class RecoveryRule(Part):
 class BreakerRule(Part):
     """What trips, on what, and what follows."""
 
-    metric: Annotated[BoundedText, _one_of(*BREAKER_METRICS, pattern=r"^signals\.[a-z0-9_.-]+$")]
+    metric: Annotated[BoundedText, _metric(BREAKER_METRICS, r"^signals\..", SIGNAL_METRIC.about)]
     """What it is about."""
     scope: Annotated[tuple[ScopeName, ...], BeforeValidator(_several), Field(min_length=1), _ONE_OR_MORE]
     """What is cut off: one or several kinds of target."""
@@ -365,7 +365,7 @@ Goal: TypeAlias = Annotated[
 class Objective(Part):
     """How good something should be; it alerts, and never trips."""
 
-    metric: Annotated[BoundedText, _one_of(*OBJECTIVE_METRICS)]
+    metric: Annotated[BoundedText, _metric(OBJECTIVE_METRICS)]
     """What is measured."""
     per: ScopeName
     """For each of what."""

@@ -16,7 +16,12 @@ from fuseboard_streams.rules.catalogue import (
     SIGNAL_METRIC,
     recoveries,
 )
+from fuseboard_streams.rules.check import check
+from fuseboard_streams.rules.compile import compile_rules
+from fuseboard_streams.rules.differences import differences
 from fuseboard_streams.rules.document import RulesError
+from fuseboard_streams.rules.explain import explain
+from fuseboard_streams.rules.load import load
 from tests.unit.rules.example import EXAMPLE, changed
 from tests.unit.rules.files import TESTS, breaker, failing, problems, said
 
@@ -378,11 +383,37 @@ _WORDS = ["calls.failed", "spend.usd", "signals.x", "ACTOR", "TOOL", "SESSION", 
 _WORDS += ["person", "enforce", "1e99", "1e-99", "0", "1", "1ms", "366d", "99.9999999%", "100%", "{}", "[]", "~", "'*'"]
 
 
-@given(st.lists(st.tuples(st.integers(0, 200), st.sampled_from(_WORDS)), min_size=1, max_size=4))
-def test_no_values_raise_anything_else(changes: list[tuple[int, str]]) -> None:
-    pieces = re.split(r"([\s{}\[\],]+)", EXAMPLE)
+_TO_FUZZ = changed(
+    "overrides:\n",
+    """overrides:
+  - {match: {actor: a* }, set: {tool-failing: {mode: warn ,test: {warn: 2e4 ,baseline: {known: 2% }}}}}
+  - {match: {tenant: t ,actor: '?b' }, set: {tool-failing: {recovery: {by: person }} ,cost-runaway: {action: HALT }}}
+  - {match: {actor: '*c' }, set: {cost-runaway: {ladder: [{action: READ_ONLY }] ,severity: page }}}
+""",
+)
+
+
+def test_what_is_changed_at_random_below_is_right_before() -> None:
+    assert len(compile_rules(_TO_FUZZ.encode(), "f").warnings) == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 200), st.sampled_from(_WORDS)), max_size=4))
+def test_no_values_raise_anything_else_and_what_is_right_can_be_compiled(changes: list[tuple[int, str]]) -> None:
+    pieces = re.split(r"([\s{}\[\],]+)", _TO_FUZZ)
     places = [i for i in range(0, len(pieces), 2) if pieces[i] and not pieces[i].endswith(":")]
     for number, word in changes:
         pieces[places[number % len(places)]] = word
+    data = "".join(pieces).encode()
     with contextlib.suppress(RulesError):
-        problems("".join(pieces))
+        loaded = load(data, "f.yaml")
+        wrong = [problem for problem in check(*loaded) if not problem.warning]
+        if wrong:
+            with pytest.raises(RulesError) as caught:
+                compile_rules(data, "f.yaml")
+            assert caught.value.problems == wrong
+            return
+        compiled = compile_rules(data, "f.yaml")
+        assert differences(compiled, compiled) == []
+        for actor in ("a", "ab", "bb"):
+            for each in explain(compiled, "t", actor, "book_reservation"):
+                assert {value.path for value in each.values} >= {"metric"}
