@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseboard_detectors.segments import U64, Bools, ordinals
+from fuseboard_detectors.segments import U64, Bools, Places, ordinals
 from fuseboard_schemas.errors import ConfigurationError
 
 U8: TypeAlias = NDArray[np.uint8]
@@ -45,6 +45,13 @@ class Seen:
         return cls(np.zeros((buckets, WAYS), dtype=np.uint64), np.zeros(buckets, dtype=np.uint8))
 
 
+def buckets_of(hashes: U64, buckets: int) -> Places:
+    """The bucket of each hash, shape (n,), in a memory of so many: what `first_times` reads, and may change."""
+    # The mixing tells hashes apart that differ in a few bits only; whole-number arithmetic wraps around.
+    found: Places = (((hashes * _MIX) >> _HALF) & np.uint64(buckets - 1)).astype(np.intp)
+    return found
+
+
 def first_times(state: Seen, hashes: U64) -> Bools:
     """Which of these are not remembered, shape (n,); all of them are from now on, in place.
 
@@ -54,8 +61,7 @@ def first_times(state: Seen, hashes: U64) -> Bools:
     """
     n = len(hashes)
     first = np.zeros(n, dtype=np.bool_)
-    # The mixing makes buckets of hashes that only differ in a few bits; whole-number arithmetic wraps around.
-    bucket = (((hashes * _MIX) >> _HALF) & np.uint64(len(state.next) - 1)).astype(np.intp)
+    bucket = buckets_of(hashes, len(state.next))
     order = np.argsort(bucket, kind="stable")
     # A repeat right after the same hash in its bucket changes nothing: it need not be looked up.
     looked_up, value = bucket[order], hashes[order]

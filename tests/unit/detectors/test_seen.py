@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseboard_detectors.seen import WAYS, Seen, combine, first_times, full_buckets
+from fuseboard_detectors.seen import WAYS, Seen, buckets_of, combine, first_times, full_buckets
 from fuseboard_schemas.errors import ConfigurationError
 
 
@@ -44,6 +44,14 @@ def test_many_hashes_spread_over_the_buckets() -> None:
     first_times(state, hashes(list(range(1, 4_097))))
     forgotten = first_times(state, hashes(list(range(1, 4_097)))).sum()
     assert forgotten < 4_096 * 0.05
+
+
+def test_only_the_buckets_of_the_hashes_change() -> None:
+    state = Seen.fresh(64)
+    some = hashes([5, 6, 7, 5])
+    first_times(state, some)
+    changed = np.flatnonzero(state.hashes.any(axis=1))
+    assert changed.tolist() == sorted(set(buckets_of(some, 64).tolist()))
 
 
 def test_two_hashes_make_one() -> None:
