@@ -31,6 +31,7 @@ from fuseboard_streams.worker.restore import Restorer
 from fuseboard_streams.worker.rules_source import RulesSource
 from fuseboard_streams.worker.shutdown import Shutdown
 from fuseboard_streams.worker.source import RawBatch, Source
+from fuseboard_streams.worker.synchrony import Synchrony
 from fuseboard_streams.worker.transaction import FaultPoint, Transactions, no_fault
 from fuseboard_streams.worker.trimming import Trimming
 
@@ -154,6 +155,7 @@ class Worker:
         self._decoding = Decoding(resolver, seeds)
         self._transactions = Transactions(clients, fault, self._shutdown.out_of_patience, self._tell_waiting)
         self._source = Source(clients.consumer(), clients, inputs)
+        self._synchrony = Synchrony(self._source, settings.sync_s)
         self._restorer = Restorer(
             clients,
             names,
@@ -263,6 +265,7 @@ class Worker:
             self._aborts = 0
         except TransactionAborted as aborted:
             self._start_over(assignment, aborted)
+        self._synchrony.run(assignment.owned.values())
         self._trimming.run(assignment.owned.values(), self._turned)
         self._describe(assignment)
 

@@ -36,6 +36,8 @@ class OwnedShard:
     """Monotonic time of the last heartbeat."""
     arrivals: dict[str, int] = field(default_factory=dict)
     """Arrival of the last processed record of each input, microseconds."""
+    read_up_to: dict[str, int] = field(default_factory=dict)
+    """The same, but only of inputs that have been read since the consumer was positioned last."""
     ready_at: float = 0.0
     caught_up_at: dict[str, float] = field(default_factory=dict)
     """Monotonic time at which each input was last told to be at its end: what waits there now arrived later."""
@@ -58,6 +60,11 @@ class OwnedShard:
         """Note that an input goes on."""
         self.ends.pop(topic, None)
         self.at_end_since = self.clock_from = None
+
+    def processed(self, arrivals: dict[str, int]) -> None:
+        """Note when the last processed records of some inputs arrived, microseconds."""
+        self.arrivals.update(arrivals)
+        self.read_up_to.update(arrivals)
 
     def at_end(self) -> bool:
         """Whether every input is at its end."""
@@ -116,4 +123,5 @@ class OwnedShard:
     def rewind(self) -> None:
         """The inputs are read again from the committed position: where they end must be found out anew."""
         self.ends.clear()
+        self.read_up_to.clear()
         self.at_end_since = self.clock_from = None

@@ -293,7 +293,7 @@ class Processor:
             if topic in part.work.next:
                 metrics.records.labels(topic).inc(part.after[topic] - before)
         owned.next = part.after
-        owned.arrivals.update(part.work.arrivals)
+        owned.processed(part.work.arrivals)
         if part.advance_us and owned.clock_from is not None:
             owned.clock_from += part.advance_us / 1_000_000
         metrics.state_bytes.inc(len(delta.block))

@@ -16,7 +16,7 @@ from fuseboard_streams.worker.clients import is_fatal, is_hopeless
 from fuseboard_streams.worker.errors import StateConflictError, WorkerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from confluent_kafka import Consumer
 
@@ -119,6 +119,8 @@ class Source:
         """Grows with every change of the assignment and every reset of positions."""
         self.last_trouble: str | None = None
         """What the client last complained about and goes on trying."""
+        self.held: frozenset[tuple[str, int]] = frozenset()
+        """Topics, without the prefix, and partitions that nothing is read from for the moment."""
         self._clients = clients
         self._short = dict(inputs)
         self._full = {short: full for full, short in inputs.items()}
@@ -129,6 +131,7 @@ class Source:
         Args:
             positions: By shard and by topic name without the prefix.
         """
+        self.hold(())
         self.generation += 1
         partitions = [
             TopicPartition(self._full[topic], shard, offset)
@@ -139,6 +142,18 @@ class Source:
             self.consumer.assign(partitions)
         except KafkaException as error:
             raise self._clients.explain(error, "while taking up shards") from error
+
+    def hold(self, partitions: Iterable[tuple[str, int]]) -> None:
+        """Read nothing of these inputs for the moment, and go on with those held before.
+
+        Args:
+            partitions: Topic names without the prefix, and partitions; assigned ones.
+        """
+        wanted = frozenset(partitions)
+        for change, several in ((self.consumer.resume, self.held - wanted), (self.consumer.pause, wanted - self.held)):
+            if several:
+                change([TopicPartition(self._full[topic], number) for topic, number in sorted(several)])
+        self.held = wanted
 
     def poll(self, limit: int, wait_s: float) -> RawBatch:
         """The next records; rebalances happen inside.
