@@ -10,14 +10,16 @@ import numpy as np
 import polars as pl
 
 from fuseboard_schemas.keys import actor_key, partition_for
-from fuseboard_schemas.records import Effect, Outcome
+from fuseboard_schemas.records import DeniedBy, Effect, Outcome
 from fuseboard_streams.core.prepare import ToolCalls, prepare
+from fuseboard_streams.core.ruleset import RuleSet
 from fuseboard_streams.core.settings import SECOND, CoreSettings, HashSeeds
 from fuseboard_streams.core.shard import Output, Shard
 
 SEEDS = HashSeeds(7, 11)
 T0 = 1_767_225_600 * SECOND
 _OUTCOMES = {outcome: code for code, outcome in enumerate(Outcome)}
+_DENIERS = {each: code for code, each in enumerate(DeniedBy)}
 _EFFECTS = {effect: code for code, effect in enumerate(Effect)}
 
 
@@ -39,6 +41,8 @@ class Call:
     gate: tuple[str, int] | None = None
     arrival: float | None = None
     cost: int | None = None
+    denied_by: DeniedBy = DeniedBy.NONE
+    arguments: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -59,6 +63,8 @@ def frame_of(calls: list[Call], first_offset: int = 0) -> pl.DataFrame:
             "outcome": pl.Series([_OUTCOMES[c.outcome] for c in calls], dtype=pl.UInt8),
             "duration_ms": pl.Series([c.duration_ms for c in calls], dtype=pl.Int64),
             "cost_usd_micros": pl.Series([c.cost for c in calls], dtype=pl.Int64),
+            "denied_by": pl.Series([_DENIERS[c.denied_by] for c in calls], dtype=pl.UInt8),
+            "args_hash": pl.Series([c.arguments for c in calls], dtype=pl.String),
             "probe": pl.Series([c.probe for c in calls], dtype=pl.Boolean),
             "gate_breaker": pl.Series([c.gate[0] if c.gate else None for c in calls], dtype=pl.String),
             "gate_epoch": pl.Series([c.gate[1] if c.gate else None for c in calls], dtype=pl.Int64),
@@ -80,9 +86,11 @@ def prepared(calls: list[Call], shard: int = 0, first_offset: int = 0) -> ToolCa
     return batch[shard]
 
 
-def make_shard(settings: CoreSettings | None = None, number: int = 0, partitions: int = 1) -> Shard:
+def make_shard(
+    settings: CoreSettings | None = None, number: int = 0, partitions: int = 1, rules: RuleSet | None = None
+) -> Shard:
     """A fresh shard."""
-    return Shard(number, partitions, settings or CoreSettings(), SEEDS)
+    return Shard(number, partitions, settings or CoreSettings(), SEEDS, rules)
 
 
 def fold(shard: Shard, calls: list[Call], cuts: list[int] | None = None, first_offset: int = 0) -> list[Output]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fuseboard_detectors.failure import FailureParams
 from fuseboard_schemas.codec import Encoder
 from fuseboard_schemas.columnar import Values
 from fuseboard_schemas.records import DeadLetterReason, Override, OverrideKind, Scope, Signal, SignalLevel
@@ -15,6 +16,7 @@ from fuseboard_schemas.topics import TOPICS, by_name
 from fuseboard_streams.core.identity import Rejected
 from fuseboard_streams.core.inputs import ACKS, OVERRIDES, SIGNALS, TOOL_CALLS
 from fuseboard_streams.worker.decoding import INPUTS, Batch, Decoding, rejected_records
+from fuseboard_streams.worker.rules_source import packaged
 from fuseboard_streams.worker.source import Arrived, RawBatch, runs_of
 from tests.support.calls import SEEDS
 from tests.support.events import TOPICS as EVENTS
@@ -37,7 +39,7 @@ def arrived(topic: str, values: list[bytes | None], partitions: list[int] | None
 
 
 def decoded(*several: Arrived) -> Batch:
-    return Decoding(PackagedResolver(), SEEDS).decode(RawBatch(1, list(several)))
+    return Decoding(PackagedResolver(), SEEDS).decode(RawBatch(1, list(several)), packaged(FailureParams()))
 
 
 def signal(source: str) -> Signal:
