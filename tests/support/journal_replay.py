@@ -31,6 +31,7 @@ from tests.support.oracle_input import Row
 from tests.support.workers import Read, read
 
 if TYPE_CHECKING:
+    from fuseboard_streams.worker.rules_source import RulesText
     from fuseboard_streams.worker.transaction import Outgoing
 
 REPLAYED = ("signals", "breaker-commands", "dead-letters")
@@ -50,6 +51,8 @@ class Replay:
     mixed: int = 0
     """Entries with records of more than one input."""
     advances: int = 0
+    changes: int = 0
+    """Entries from which on other rules held, the first of each shard among them."""
 
 
 class Inputs:
@@ -90,7 +93,11 @@ def state_log(bootstrap: str, prefix: str, partitions: int) -> list[list[tuple[i
 
 
 def replay(
-    log: Sequence[Iterable[tuple[int, StateRecord]]], inputs: Inputs, settings: CoreSettings, prefix: str
+    log: Sequence[Iterable[tuple[int, StateRecord]]],
+    inputs: Inputs,
+    settings: CoreSettings,
+    prefix: str,
+    rules: Sequence[RulesText],
 ) -> Replay:
     """Fold every entry's ranges of the inputs, in order, into fresh shards.
 
@@ -99,6 +106,7 @@ def replay(
         inputs: What the worker read.
         settings: The worker's.
         prefix: Of the topics.
+        rules: All that the workers may have run; the journal says which and when.
 
     Raises:
         AssertionError: Entries are missing, ranges do not join, or records were left out.
@@ -109,7 +117,7 @@ def replay(
         joiner = EntryJoiner(f"state [{number}]")
         entries = [entry for offset, each in records if (entry := joiner.add(each, offset)) is not None]
         joiner.finish()
-        _Replayer(number, partitions, inputs, settings, TopicNames(prefix), result).run(entries)
+        _Replayer(number, partitions, inputs, settings, TopicNames(prefix), rules, result).run(entries)
     return result
 
 
@@ -117,13 +125,21 @@ class _Replayer:
     """Replays one shard."""
 
     def __init__(
-        self, number: int, partitions: int, inputs: Inputs, settings: CoreSettings, names: TopicNames, result: Replay
+        self,
+        number: int,
+        partitions: int,
+        inputs: Inputs,
+        settings: CoreSettings,
+        names: TopicNames,
+        rules: Sequence[RulesText],
+        result: Replay,
     ) -> None:
         self._number = number
         self._inputs = inputs
         self._result = result
         self._names = names
-        self._shard = Shard(number, partitions, settings, _SEEDS)
+        self._rules = {each.rules.version: each for each in rules}
+        self._shard = Shard(number, partitions, settings, _SEEDS, rules[0].rules)
         self._decoding = Decoding(PackagedResolver(), _SEEDS)
         self._outbox = Outbox(names, partitions)
 
@@ -150,8 +166,12 @@ class _Replayer:
             assert all(each.from_offset == each.next_offset for each in head.inputs)
             return
         batch = RawBatch(0, [found for each in head.inputs if (found := self._arrived(each.topic, *_range(each)))])
-        work = self._decoding.decode(batch).work.get(self._number, ShardWork())
+        rules = self._rules[head.rules_version]
+        work = self._decoding.decode(batch, rules).work.get(self._number, ShardWork())
         shard.begin()
+        if shard.rules_version != head.rules_version:
+            shard.change_rules(rules.rules, rules.text)
+            self._result.changes += 1
         shard.fold(work.inputs)
         if head.advanced_us:
             shard.advance(shard.stream_time + head.advanced_us)

@@ -35,6 +35,7 @@ from fuseboard_streams.core.prepare import prepare
 from fuseboard_streams.core.settings import SECOND, CoreSettings, HashSeeds
 from fuseboard_streams.core.shard import Shard
 from fuseboard_streams.worker.outgoing import Outbox
+from fuseboard_streams.worker.rules_source import packaged
 
 SETTINGS = CoreSettings(
     breaker=BreakerParams(forget_after_us=900 * SECOND),
@@ -43,6 +44,8 @@ SETTINGS = CoreSettings(
     max_traces=90,
 )
 """Short memories, so that breakers, actors, clients and traces are also forgotten within the history."""
+RULES = packaged(SETTINGS.failure)
+"""What the workers run, who are given no other rules."""
 _T0_US = 1_767_225_600 * SECOND
 _TOOLS = ("search", "book", "pay")
 _ROAMED = tuple(f"lookup-{number}" for number in range(24))
@@ -168,7 +171,7 @@ class _Partition:
         self._rng = random.Random(f"{seed}/{number}")
         self._history = history
         self._seeds = HashSeeds(seed, number)
-        self._shard = Shard(number, partitions, SETTINGS, self._seeds)
+        self._shard = Shard(number, partitions, SETTINGS, self._seeds, RULES.rules)
         self._offset = 0
         self._outbox = Outbox(TopicNames(), partitions)
         self._encode = Encoder("ToolCall").encode

@@ -27,7 +27,7 @@ from fuseboard_schemas.topics import TOPICS
 from tests.support.brokers import KafkaServer, create_topics
 from tests.support.journal_replay import Inputs, Replay, published, replay, state_log
 from tests.support.oracle_fleet import Fleet, Member
-from tests.support.oracle_input import SETTINGS, History, InputRecord, Row, make
+from tests.support.oracle_input import RULES, SETTINGS, History, InputRecord, Row, make
 from tests.support.oracle_others import mixed
 from tests.support.oracle_outputs import Comparison, Outputs, compare, outputs, tally
 from tests.support.oracle_progress import Progress
@@ -372,7 +372,7 @@ def oracle(
         with _timed(result, "replays"):
             whole_log = state_log(bootstrap, whole, plan.partitions)
             for prefix, entries, written in ((whole, whole_log, expected), (torn, log, found)):
-                journal = replay(entries, Inputs(bootstrap, prefix, plan.partitions), SETTINGS, prefix)
+                journal = replay(entries, Inputs(bootstrap, prefix, plan.partitions), SETTINGS, prefix, [RULES])
                 result.journals[prefix] = journal
                 result.replayed[prefix] = compare(journal.outputs, published(written))
         result.comparison = compare(*({"dead-letters": _sorted_letters(each)} for each in (expected, found)))
