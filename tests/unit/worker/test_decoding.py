@@ -104,7 +104,7 @@ def test_what_was_processed_already_is_dropped(topic: str) -> None:
     batch = decoded(arrived(topic, [value(topic), b"", value(topic), b""]), arrived(other, [value(other)]))
     position = dict.fromkeys(INPUTS, 5)
     rest = batch.work[2].after(position | {topic: 7})
-    assert offsets(Batch(1, 0, {2: rest}, []), 2, topic) == [7]
+    assert offsets(Batch(1, 0, {2: rest}, [], batch.rules), 2, topic) == [7]
     assert [bad.offset for bad in rest.bad] == [8]
     assert rest.next == {topic: 9, other: 6}
     nothing = batch.work[2].after(position | {topic: 9, other: 6})
