@@ -1,4 +1,4 @@
-"""``fuseboard breakers``: list them, or show one in words."""
+"""``fuseboard breakers``: list them, show one in words, and give orders about them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fuseboard_streams.cli.options import config_file, connection_options, json_option, paint, terminal_columns
+from fuseboard_streams.cli.order_commands import ORDER_COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,11 @@ _LOOK_UP_S = 5.0
 
 @click.group("breakers")
 def command() -> None:
-    """List the breakers, or show one in words."""
+    """List the breakers, show one in words, or give orders about them."""
+
+
+for _each in ORDER_COMMANDS:
+    command.add_command(_each)
 
 
 @command.command("list")
