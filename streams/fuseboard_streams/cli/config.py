@@ -26,6 +26,7 @@ WORKER_SETTINGS: Final = frozenset(
         "checkpoint_slice_bytes",
         *("connect_timeout_s", "group", "heartbeat_s", "http", "http_host", "http_port", "idle_after_s"),
         *("idle_wait_ms", "instance_id", "log_format", "log_level", "lookahead", "prefix", "session_timeout_ms"),
+        "sync_s",
         *("transaction_timeout_ms", "trim_interval_s", "until_end", "worker_id"),
     )
 )
