@@ -22,7 +22,6 @@ from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from fuseboard_schemas.codec import Decoder
-from fuseboard_schemas.records import StateRecord
 from fuseboard_schemas.topics import TOPICS
 from tests.support.brokers import KafkaServer, create_topics
 from tests.support.journal_replay import Inputs, Replay, published, replay, state_log
@@ -32,6 +31,8 @@ from tests.support.oracle_others import mixed
 from tests.support.oracle_outputs import Comparison, Outputs, compare, outputs, tally
 from tests.support.oracle_progress import Progress
 from tests.support.workers import WorkerProcess
+
+_NEVER_S = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,19 +361,19 @@ def oracle(
     say(f"input: {history.tool_calls} tool calls, {history.acks} acknowledgements, {result.seconds['input']:.0f} s")
     with _timed(result, "uninterrupted"):
         # Small batches, for then topics interleave; and the whole state log is needed.
-        more = {"batch_records": 500, "catch_up_records": 500, "trim_interval_s": 1e9} if plan.several else {}
+        more = {"batch_records": 500, "catch_up_records": 500, "trim_interval_s": _NEVER_S} if plan.several else {}
         result.counters.update(uninterrupted(bootstrap, whole, folder, **more))
     say(f"uninterrupted run: {result.seconds['uninterrupted']:.0f} s")
     with _timed(result, "disturbed"):
-        log = _disturbed(bootstrap, torn, plan, folder, parts, result, broker, say)
+        _disturbed(bootstrap, torn, plan, folder, parts, result, broker, say)
     say(f"{result.kills} kills and {result.stops} stops: {result.seconds['disturbed']:.0f} s")
     expected, found = (outputs(bootstrap, each, plan.partitions) for each in (whole, torn))
     result.tally = tally(published(found) if plan.several else expected)
     if plan.several:
         with _timed(result, "replays"):
-            whole_log = state_log(bootstrap, whole, plan.partitions)
-            for prefix, entries, written in ((whole, whole_log, expected), (torn, log, found)):
-                journal = replay(entries, Inputs(bootstrap, prefix, plan.partitions), SETTINGS, prefix, [RULES])
+            for prefix, written in ((whole, expected), (torn, found)):
+                log = state_log(bootstrap, prefix, plan.partitions)
+                journal = replay(log, Inputs(bootstrap, prefix, plan.partitions), SETTINGS, prefix, [RULES])
                 result.journals[prefix] = journal
                 result.replayed[prefix] = compare(journal.outputs, published(written))
         result.comparison = compare(*({"dead-letters": _sorted_letters(each)} for each in (expected, found)))
@@ -421,11 +422,10 @@ def _disturbed(
     result: Result,
     broker: KafkaServer | None,
     say: Callable[[str], None],
-) -> list[list[tuple[int, StateRecord]]]:
-    """Disturb them; returns the whole state log, with what has been trimmed."""
+) -> None:
     settings: dict[str, Any] = {"session_timeout_ms": plan.session_timeout_ms}
     if plan.several:
-        settings |= {"idle_after_s": 0.2, "heartbeat_s": 0.2}
+        settings |= {"idle_after_s": 0.2, "heartbeat_s": 0.2, "trim_interval_s": _NEVER_S}
     with (
         Progress(bootstrap, prefix + "state", plan.partitions) as progress,
         Fleet(
@@ -435,22 +435,10 @@ def _disturbed(
         fleet.tend()
         Disturber(plan, fleet, Writer(bootstrap, prefix), progress, result, broker, say).run(parts)
         fleet.stop()
-        log = _whole(progress, bootstrap, prefix, plan.partitions)
         result.workers, result.shut_out, result.unreachable = fleet.started, fleet.shut_out, fleet.unreachable
         result.shut_out_quietly = fleet.shut_out_quietly
         result.alone, result.last_ones = fleet.alone, fleet.last_ones
         result.events = fleet.told()
-    return log
-
-
-def _whole(progress: Progress, bootstrap: str, prefix: str, partitions: int) -> list[list[tuple[int, StateRecord]]]:
-    """The followed log, once it has come to the end."""
-    last = [records[-1][0] for records in state_log(bootstrap, prefix, partitions)]
-    deadline = time.monotonic() + 60
-    while [records[-1][0] if records else -1 for records in progress.log()] != last:
-        assert time.monotonic() < deadline, "the end of the state log was not followed"
-        time.sleep(0.05)
-    return progress.log()
 
 
 @contextmanager

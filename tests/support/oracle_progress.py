@@ -34,7 +34,6 @@ class Progress:
                 "log_level": 2,
             }
         )
-        self._log: list[list[tuple[int, StateRecord]]] = [[] for _ in range(partitions)]
         self._consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
         self._decoder = Decoder()
         self._lock = threading.Lock()
@@ -62,12 +61,6 @@ class Progress:
         with self._lock:
             return self._batches[writer]
 
-    def log(self) -> list[list[tuple[int, StateRecord]]]:
-        """Every record seen so far, by partition, with its offset, whether or not it has been trimmed since."""
-        self._check()
-        with self._lock:
-            return [list(records) for records in self._log]
-
     def _check(self) -> None:
         if self._failure is not None:
             raise AssertionError("the state log could not be followed") from self._failure
@@ -90,7 +83,6 @@ class Progress:
     def _take(self, message: Message) -> None:
         record: StateRecord = self._decoder.decode(message.value(), "StateRecord")
         with self._lock:
-            self._log[record.shard].append((message.offset() or 0, record))
             moved = False
             for each in record.inputs:
                 self._positions[each.topic, record.shard] = each.next_offset

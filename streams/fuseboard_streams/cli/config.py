@@ -25,16 +25,8 @@ WORKER_SETTINGS: Final = frozenset(
         *("batch_records", "bootstrap", "catch_up_records", "checkpoint_bytes_per_event", "checkpoint_min_bytes"),
         "checkpoint_slice_bytes",
         *("connect_timeout_s", "group", "heartbeat_s", "http", "http_host", "http_port", "idle_after_s"),
-        *(
-            "idle_wait_ms",
-            "instance_id",
-            "log_format",
-            "log_level",
-            "lookahead",
-            "prefix",
-            "rules",
-            "session_timeout_ms",
-        ),
+        *("idle_wait_ms", "instance_id", "log_format", "log_level", "lookahead", "prefix", "rules"),
+        *("session_timeout_ms", "sync_s"),
         *("transaction_timeout_ms", "trim_interval_s", "until_end", "worker_id"),
     )
 )
