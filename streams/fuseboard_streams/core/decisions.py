@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from hashlib import blake2b
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
@@ -36,8 +35,8 @@ Bools: TypeAlias = NDArray[np.bool_]
 Index: TypeAlias = NDArray[np.intp]
 
 _EFFECTS = tuple(Effect)
-_PROBES, _TOOLS, _ACTORS = 0, 1, 2
-"""The order of what one call decides."""
+_TOOLS, _ACTORS = 0, 1
+"""The order of what one call decides besides its probe, which comes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +93,8 @@ class Decisions:
         disable, read_only = (settings.response(action) for action in (Action.DISABLE_TOOL, Action.READ_ONLY))
         self._tools = _Level(_TOOLS, Scope.ACTOR_TOOL, disable, state.tools, state.tool_cap)
         self._actors = _Level(_ACTORS, Scope.ACTOR, read_only, state.actors, state.actor_cap)
+        # Whether a statistic goes on after it has fired, because its rule can climb.
+        self._listening = any(rung.after_us is None for level in (disable, read_only) for rung in level.ladder[1:])
 
     @property
     def traces_evicted(self) -> int:
@@ -106,33 +107,36 @@ class Decisions:
         return outputs
 
     def fold(self, piece: Piece, on_time: Bools) -> None:
-        """Fold one piece: probes first, then the tools' statistics, then the actors'."""
+        """Fold one piece: of each call the probe first, then the tools' statistics, then the actors'.
+
+        The statistics take many calls at once, but nothing that is decided may overtake what comes before it: a piece
+        is cut before each probe, and after each failure where that decides how the next one counts.
+        """
         outcome = piece.calls.outcome
         counted = on_time & (outcome <= TIMEOUT)
         probes = counted & piece.calls.probe
-        if probes.any():
-            self._counters.probes += int(np.count_nonzero(probes))
-            for at in places(probes).tolist():
-                self._probe(piece, at)
-            counted &= ~probes
+        self._counters.probes += int(np.count_nonzero(probes))
+        counted &= ~probes
         failed = places(counted & (outcome != OK))
         names = piece.calls.strings("trace_id", failed) if len(failed) else []
         self._traces = {
             at: trace_digest(name) if name else None for at, name in zip(failed.tolist(), names, strict=True)
         }
-        if self._may_evict(len(failed)):
-            # One failure at a time: what it evicts decides about the next.
-            ends = places(counted & (outcome != OK)) + 1
-            for a, b in pairwise((0, *ends.tolist(), len(piece))):
+        # One failure at a time: what it evicts, or the rung that it brings into force, decides about the next.
+        alone = self._listening or self._may_evict(len(failed))
+        cuts = {0, len(piece), *places(probes).tolist(), *((failed + 1).tolist() if alone else ())}
+        for a, b in pairwise(sorted(cuts)):
+            if probes[a]:
+                self._probe(piece, a)
+            some = counted
+            if b - a < len(piece):
                 some = np.zeros(len(piece), dtype=np.bool_)
                 some[a:b] = counted[a:b]
-                self._fold_statistics(piece, some)
-        else:
-            self._fold_statistics(piece, counted)
-        # One call may end a probe, trip its tool and its actor, in this order; calls are in the order of the log.
-        for _, _, publish in sorted(self._pending, key=lambda p: (p[0], p[1])):
-            publish()
-        self._pending.clear()
+            self._fold_statistics(piece, some)
+            # One call may trip its tool and its actor, in this order; calls are in the order of the log.
+            for _, _, publish in sorted(self._pending, key=lambda p: (p[0], p[1])):
+                publish()
+            self._pending.clear()
 
     def _may_evict(self, failures: int) -> bool:
         return self._tools.cap.nearly_full(failures) or self._actors.cap.nearly_full(failures)
@@ -347,11 +351,7 @@ class Decisions:
             if identity == gate and epoch is not None and self._breakers.can_be_probe(identity, effect):
                 ok = int(piece.calls.outcome[at]) not in (ERROR, TIMEOUT)
                 changed = self._breakers.probe(identity, int(epoch), ok, self._moment(piece, at))
-                for breaker in changed:
-                    # At once: the calls of this piece that begin after it count already.
-                    self._thaw(breaker)
-                if changed:
-                    self._pending.append((at, _PROBES, partial(self.publish_breakers, changed)))
+                self.publish_breakers(changed)
 
 
 def _until_trips(entries: Entries, findings: Sequence[Finding]) -> Bools:
