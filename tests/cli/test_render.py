@@ -5,13 +5,17 @@
 import pytest
 
 from fuseboard_schemas.records import (
+    Action,
     BreakerState,
+    Cause,
     DeadLetter,
     DeadLetterReason,
     DeniedBy,
+    Hold,
     InputRange,
     Mode,
     Outcome,
+    Recovery,
     Scope,
     Signal,
     SignalLevel,
@@ -22,9 +26,11 @@ from fuseboard_schemas.records import (
     TaskResult,
     TraceStep,
 )
+from fuseboard_streams.cli.probeable import Probeable
 from fuseboard_streams.cli.render.breakers import Settings, breaker_words, breakers_table, next_step
 from fuseboard_streams.cli.render.lines import Place, header_line, record_line, tombstone_line, undecodable_line
 from fuseboard_streams.cli.render.text import (
+    PLAIN,
     Cell,
     Paint,
     ago,
@@ -383,3 +389,24 @@ def test_top_without_a_worker_says_how_to_start_one() -> None:
 def test_ranges() -> None:
     assert ranges([7, 0, 1, 2, 3]) == "0-3, 7"
     assert ranges([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("recoveries", "words"),
+    [
+        (("CLEAR",), "waits for its condition to clear"),
+        (("WINDOW", "PROBE"), "waits for its window to be over"),
+        (("CLEAR", "WINDOW"), "waits for its condition to clear and for its window to be over"),
+        (("CLEAR", "PERSON"), "waits for a person"),
+    ],
+)
+def test_an_open_breaker_says_what_it_waits_for(recoveries: tuple[str, ...], words: str) -> None:
+    holds = tuple(Hold(rule=r, action=Action.HALT, since=NOW, recovery=Recovery(r)) for r in recoveries)
+    assert next_step(command(holds=holds, retry_at=None), NOW) == words
+
+
+def test_an_order_is_named_with_its_own_topic() -> None:
+    ordered = command(cause=Cause.OVERRIDE, event_id="r1", source_offset=7)
+    text = "\n".join(breaker_words(ordered, [], None, NOW, PLAIN, 2))
+    assert "order r1, overrides 2@7" in text
+    assert not Probeable("x.").note(ordered)

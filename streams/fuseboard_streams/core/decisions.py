@@ -103,7 +103,11 @@ class Decisions:
         return self._state.tool_cap.evicted + self._state.actor_cap.evicted
 
     def fold(self, piece: Piece, on_time: Bools) -> None:
-        """Fold one piece: probes first, then the tools' statistics, then the actors'."""
+        """Fold one piece: its probe, then the tools' statistics, the actors', and what the rules find.
+
+        The statistics take many calls at once, but nothing that is decided may overtake what comes before it: a probe
+        comes alone (`Shard` cuts pieces around them).
+        """
         outcome = piece.calls.outcome
         counted = on_time & (outcome <= TIMEOUT)
         probes = counted & piece.calls.probe

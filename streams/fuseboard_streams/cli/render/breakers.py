@@ -35,7 +35,7 @@ _CAUSES: Final = {
     "PROBES_UNDECIDED": "the probes decided nothing",
     "NO_PROBES": "nobody sent a probe",
     "OVERRIDE": "a person ordered it",
-    "EXPIRED": "a person's order ran out",
+    "EXPIRED": "an order, or a session, is over",
     "ATTRIBUTED": "another breaker took over the blame",
     "RULE_REMOVED": "its rule is gone",
     "CONDITION_CLEARED": "the condition is gone",
@@ -131,10 +131,18 @@ def next_step(command: BreakerCommand, now: int, probed: bool | None = None) -> 
         due = f"probes {when}" if command.retry_at > now else "probes due, waits for stream time"
         return due + unless
     if state == "OPEN":
-        return "waits for a person"
+        return _waits_for({str(hold.recovery) for hold in command.holds})
     if state.startswith("FORCED") and command.expires_at is not None:
         return f"order ends {ago(command.expires_at, now)}"
     return "waits for a person" if state.startswith("FORCED") else ""
+
+
+def _waits_for(recoveries: set[str]) -> str:
+    """Return what an open breaker waits for that has not only holds that probe."""
+    if "PERSON" in recoveries or recoveries.isdisjoint({"CLEAR", "WINDOW"}):
+        return "waits for a person"
+    ends = ["its condition to clear"] * ("CLEAR" in recoveries) + ["its window to be over"] * ("WINDOW" in recoveries)
+    return f"waits for {' and for '.join(ends)}"
 
 
 def _may_be_irreversible(command: BreakerCommand, probed: bool | None) -> bool:
@@ -239,10 +247,11 @@ def _why(command: BreakerCommand, probed: bool | None) -> list[str]:
 def _decided(command: BreakerCommand, shard: int | None) -> list[str]:
     if command.event_id is None:
         return []
+    what, topic = ("order", "overrides") if str(command.cause) == "OVERRIDE" else ("event", "tool-calls")
     place = ""
     if command.source_offset is not None:
-        place = f", tool-calls {'' if shard is None else shard}@{command.source_offset}"
-    return [f"event {printable(command.event_id)}{place}"]
+        place = f", {topic} {'' if shard is None else shard}@{command.source_offset}"
+    return [f"{what} {printable(command.event_id)}{place}"]
 
 
 def _rule(command: BreakerCommand) -> list[str]:
