@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from fuseboard_detectors.failure import FailureParams
 from fuseboard_schemas.records import Action, BreakerCommand, BreakerState, Outcome, Scope, Signal, SignalLevel
-from fuseboard_streams.core.ruleset import RecoveryPlan, Response, Rung
+from fuseboard_streams.core import rulebook
+from fuseboard_streams.core.ruleset import Rule, RuleSet, Rung
 from fuseboard_streams.core.settings import SECOND, CoreSettings
 from tests.support.calls import Call, fold, make_shard
 from tests.support.random_calls import cuts_of, random_calls, with_probes
@@ -19,13 +21,18 @@ SENSITIVE = CoreSettings(failure=FailureParams(trip=1e3, warn=1e2, known_null=0.
 
 @pytest.fixture(autouse=True)
 def climbing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The failure rule asks for approval first, then for what it asks for today."""
+    """The failure rule asks for approval first, then for what it asks for otherwise."""
+    usual = rulebook.built_in
 
-    def response(settings: CoreSettings, action: Action) -> Response:
-        plan = RecoveryPlan(cooldown_us=30 * SECOND)
-        return Response("tool-failing", (Rung(Action.REQUIRE_APPROVAL), Rung(action)), recovery=plan)
+    def climbs(rule: Rule) -> Rule:
+        ladder = (Rung(Action.REQUIRE_APPROVAL), *rule.base.response.ladder)
+        return replace(rule, base=replace(rule.base, response=replace(rule.base.response, ladder=ladder)))
 
-    monkeypatch.setattr(CoreSettings, "response", response)
+    def climbing(settings: CoreSettings) -> RuleSet:
+        rules = usual(settings)
+        return replace(rules, rules=tuple(map(climbs, rules.rules)))
+
+    monkeypatch.setattr(rulebook, "built_in", climbing)
 
 
 def test_the_statistic_goes_on_until_the_top() -> None:
