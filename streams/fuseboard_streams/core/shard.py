@@ -314,6 +314,10 @@ class Shard:
         self._times.reach(SIGNALS, placed)
         if self._intake.repeated(SIGNALS, signal.client_id, signal.seq, stream // SECOND - EPOCH_S):
             return None
+        # A guest that lost its state says all of it again, under the same ids and other numbers, or none.
+        if not self._state.signals.add(signal.signal_id):
+            self.counters.duplicates += 1
+            return None
         return Heard(each.offset, int(placed.ts[0]), stream, bool(placed.late[0]), signal)
 
     def fold_events(self, events: ActorEvents) -> None:
@@ -388,7 +392,7 @@ class Shard:
             offset, arrival, order = each.offset, each.arrival, each.record
             self.counters.overrides += 1
             problem = self._refused(order, arrival)
-            if problem is None and self._state.remember_order(order.override_id):
+            if problem is None and self._state.orders.add(order.override_id):
                 target = Target(order.scope, order.tenant, order.actor, order.tool, order.trace_id)
                 # A shard that has seen no call has no time of its own yet.
                 now = self.stream_time or arrival

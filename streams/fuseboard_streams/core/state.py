@@ -18,6 +18,7 @@ from fuseboard_streams.core.layout import (
     tools_table,
     traces_table,
 )
+from fuseboard_streams.core.remembered import RememberedIds
 from fuseboard_streams.core.runs import places
 from fuseboard_streams.core.sessions import sessions_table
 from fuseboard_streams.core.settings import SECOND, CoreSettings
@@ -47,9 +48,9 @@ Tool calls are 0, as all were before there were other topics."""
 _ROW = np.uint64(0xFFFF_FFFF)
 NO_ACTOR = int(_ROW)
 """Stands for the row of no actor, in the keys of replay windows of topics whose records may have none."""
-_TOOL, _BREAKER, _ACK, _VIRTUAL, _ORDER, _RULES = "tool", "breaker", "ack", "virtual", "order", "rules"
-ORDERS_REMEMBERED = 10_000
-"""Ids of people's orders that a shard knows again; the oldest make room."""
+_TOOL, _BREAKER, _ACK, _VIRTUAL, _RULES = "tool", "breaker", "ack", "virtual", "rules"
+IDS_REMEMBERED = 10_000
+"""Ids of people's orders, and of others' signals, that a shard knows again; the oldest make room."""
 
 
 class ShardState:
@@ -78,8 +79,10 @@ class ShardState:
         self.tool_statistic = Statistic(self.tools, book.tools)
         self.actor_statistic = Statistic(self.actors, book.actors, self.rings)
         self._now_s = 0
-        self._orders: set[str] = set()
-        self._orders_touched = False
+        self.orders = RememberedIds(self._store, "order", IDS_REMEMBERED)
+        """Of people's orders."""
+        self.signals = RememberedIds(self._store, "signal", IDS_REMEMBERED)
+        """Of others' signals."""
         self._store.expire("tools", self._expired_tools)
         self._store.expire("clients", self._expired_clients)
         self._store.expire("actors", self._expired_actors)
@@ -91,7 +94,8 @@ class ShardState:
     def begin(self) -> None:
         """Open a transaction."""
         self._store.begin()
-        self._orders_touched = False
+        self.orders.begin()
+        self.signals.begin()
 
     def scalar(self, name: str) -> int | None:
         """A number that was recorded, None if it was None or there is none."""
@@ -133,8 +137,8 @@ class ShardState:
     def rollback(self) -> None:
         """Take them back."""
         self._store.rollback()
-        if self._orders_touched:
-            self._load_orders()
+        self.orders.rollback()
+        self.signals.rollback()
         self.tool_cap.rebuild()
         self.actor_cap.rebuild()
 
@@ -152,7 +156,8 @@ class ShardState:
             breakers.put(decode(value))
         for name, value in self._store.objects.items(_VIRTUAL):
             breakers.virtual.restore(name, value)
-        self._load_orders()
+        self.orders.load()
+        self.signals.load()
         self.tool_cap.rebuild()
         self.actor_cap.rebuild()
         scalars = self._store.scalars
@@ -177,27 +182,6 @@ class ShardState:
             return 0, 0
         epoch, count = value.split()
         return int(epoch), int(count)
-
-    # --- orders of people
-
-    def remember_order(self, order_id: str) -> bool:
-        """Remember an order's id; False if it is known already: the order has been answered."""
-        if order_id in self._orders:
-            return False
-        # A ring: the newest takes the place of the oldest.
-        count = int(self._store.scalars.get("orders") or 0)
-        self._store.scalars["orders"] = count + 1
-        place = f"{count % ORDERS_REMEMBERED:05d}"
-        oldest = self._store.objects.get(_ORDER, place)
-        if oldest is not None:
-            self._orders.discard(oldest.decode())
-        self._store.objects.put(_ORDER, place, order_id.encode())
-        self._orders.add(order_id)
-        self._orders_touched = True
-        return True
-
-    def _load_orders(self) -> None:
-        self._orders = {value.decode() for _, value in self._store.objects.items(_ORDER)}
 
     # --- references and forgetting
 

@@ -9,6 +9,7 @@ import pytest
 
 from fuseboard_detectors.failure import FailureParams
 from fuseboard_schemas.records import Action, BreakerCommand, BreakerState, Cause, Override, OverrideKind, Scope
+from fuseboard_streams.core.inputs import Received
 from fuseboard_streams.core.settings import SECOND, CoreSettings
 from fuseboard_streams.core.shard import Output, Shard
 from tests.support.calls import T0, Call, make_shard, prepared
@@ -45,7 +46,7 @@ def run(shard: Shard, calls: list[Call], orders: dict[int, Override], cuts: list
         for again in (True, False) if abort else (False,):
             shard.begin()
             if a in orders:
-                shard.fold_overrides([(a, orders[a].ts, orders[a])])
+                shard.fold_overrides([Received(a, orders[a].ts, orders[a])])
             shard.fold_tool_calls(prepared(calls[a:b], 0, a))
             if again:
                 shard.rollback()
@@ -87,7 +88,7 @@ def test_a_restored_shard_goes_on_alike(seed: int) -> None:
     for a in range(half):
         live.begin()
         if a in orders:
-            live.fold_overrides([(a, orders[a].ts, orders[a])])
+            live.fold_overrides([Received(a, orders[a].ts, orders[a])])
         live.fold_tool_calls(prepared(calls[a : a + 1], 0, a))
         blocks.append(live.encode_changes(300).block)
         live.commit()

@@ -18,6 +18,7 @@ from fuseboard_schemas.records import (
     OverrideKind,
     Scope,
 )
+from fuseboard_streams.core.inputs import Received
 from fuseboard_streams.core import state
 from fuseboard_streams.core.identity import Rejected
 from fuseboard_streams.core.settings import SECOND
@@ -42,7 +43,7 @@ def order(kind: str = "TRIP", number: int = 1, **fields: Any) -> Override:
 def give(shard: Shard, *orders: Override, arrival: int = NOW, first: int = 0) -> list[BreakerCommand]:
     """Fold orders in one transaction; the commands that answer them."""
     shard.begin()
-    shard.fold_overrides([(first + i, arrival, each) for i, each in enumerate(orders)])
+    shard.fold_overrides([Received(first + i, arrival, each) for i, each in enumerate(orders)])
     outputs = shard.take_outputs()
     shard.encode_changes(256)
     shard.commit()
@@ -122,7 +123,7 @@ def test_an_end_that_the_arrival_has_passed_is_refused_however_far_the_shard_is_
 
 
 def test_the_oldest_ids_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "ORDERS_REMEMBERED", 3)
+    monkeypatch.setattr(state, "IDS_REMEMBERED", 3)
     shard = make_shard()
     for number in range(4):
         assert give(shard, order(number=number))
@@ -133,11 +134,11 @@ def test_the_oldest_ids_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_abort_and_a_restore_remember_the_right_ids() -> None:
     shard = make_shard()
     shard.begin()
-    shard.fold_overrides([(0, NOW, order(number=1))])
+    shard.fold_overrides([Received(0, NOW, order(number=1))])
     shard.rollback()
     assert shard.take_outputs() == []
     shard.begin()
-    shard.fold_overrides([(0, NOW, order(number=1)), (1, NOW, order("BYPASS", 2, expires_at=NOW + 60 * SECOND))])
+    shard.fold_overrides([Received(0, NOW, order(number=1)), Received(1, NOW, order("BYPASS", 2, expires_at=NOW + 60 * SECOND))])
     block = shard.encode_changes(10_000).block
     shard.commit()
     restored = make_shard()

@@ -35,7 +35,7 @@ def test_signals_are_told_once_and_in_order() -> None:
     """Numbers count per client, over all its targets."""
     shard, told = watched()
     several = [signal(at, client_id=5, seq=seq, actor=actor) for at, seq, actor in ((0, 1, "a"), (1, 4, "b"))]
-    give(shard, signals(*several, several[0], signal(2), signal(2, client_id=6, seq=1), first_offset=3))
+    give(shard, signals(*several, several[0], signal(2), signal(2, client_id=6, seq=1, signal_id="other"), first_offset=3))
     assert [(each.offset, each.ts - T0) for each in told.signals] == [
         (3, 0),
         (4, SECOND),
@@ -46,6 +46,15 @@ def test_signals_are_told_once_and_in_order() -> None:
     assert told.signals[0].record == several[0]
     assert (shard.counters.signals, shard.counters.duplicates, shard.counters.missing) == (5, 1, 0)
     assert shard.stream_time == T0 + 2 * SECOND
+
+
+def test_a_signal_said_again_under_its_id_is_told_once() -> None:
+    """A guest that lost its state says all of it again, perhaps as another client and without numbers."""
+    shard, told = watched()
+    give(shard, signals(signal(0), signal(1, client_id=3, seq=9), first_offset=3))
+    give(shard, signals(signal(0), signal(1), signal(2), first_offset=5))
+    assert [each.record.signal_id for each in told.signals] == ["s0", "s1", "s2"]
+    assert shard.counters.duplicates == 2
 
 
 @pytest.mark.parametrize(
