@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from confluent_kafka import Producer
 
 from benchmarks._environments import FAUST, QUIX
 from benchmarks._processes import running
-from fuseboard.guest import Signal, signal_record, to_message
+from fuseboard import Action, Fuseboard, ToolBlocked
+from fuseboard.guest import Signal, SignalWriter, signal_record, to_message
 from fuseboard_schemas.keys import actor_key, partition_for
+from fuseboard_schemas.records import BreakerCommand, BreakerState, Cause
 from tests.support.brokers import delete_topics
 from tests.support.guests import Judge, Score, judge, write_scores
-from tests.support.workers import T0_US, Read, read, until
+from tests.support.workers import T0_US, Read, WorkerThread, read, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -187,3 +190,170 @@ def test_a_judge_without_a_topic_for_its_signals_says_so_and_ends(
     assert "fuseboard topics apply" in process.tail()
     delete_topics(apache_kafka, unique_prefix)
     delete_topics(apache_kafka, f"changelog__{unique_prefix}")
+
+
+RULES = """
+version: 1
+breakers:
+  low-scores:
+    metric: signals.low_scores
+    scope: ACTOR_TOOL
+    test: {kind: signal, source: "*_judge", level: trip}
+    action: REQUIRE_APPROVAL
+    mode: enforce
+  mean-score:
+    metric: signals.mean_score
+    scope: ACTOR
+    test: {kind: signal, source: quix_judge, level: trip}
+    action: HALT
+    mode: enforce
+"""
+
+
+@contextlib.contextmanager
+def obeying(stage: Stage) -> Iterator[WorkerThread]:
+    """A worker with these rules."""
+    file = stage.folder / "rules.yaml"
+    file.write_text(RULES, encoding="utf-8")
+    with WorkerThread(stage.bootstrap, stage.names.prefix, {"rules": str(file)}) as worker:
+        yield worker
+    assert worker.failure is None, worker.failure
+
+
+def commands(stage: Stage) -> list[tuple[int, BreakerCommand]]:
+    """Every command so far, with its partition."""
+    found = read(stage.bootstrap, stage.names.breaker_commands, PARTITIONS)
+    return [(each.partition, each.decoded("BreakerCommand")) for each in found if each.value is not None]
+
+
+def opened(stage: Stage, rule: str, count: int) -> list[BreakerCommand]:
+    """The commands with which a rule has opened breakers, when there are so many; each at its target's home."""
+    of_rule: list[tuple[int, BreakerCommand]] = []
+
+    def enough() -> bool:
+        of_rule[:] = [
+            (partition, each)
+            for partition, each in commands(stage)
+            if each.rule == rule and each.state is BreakerState.OPEN and each.cause is Cause.TRIP
+        ]
+        return len(of_rule) >= count
+
+    until(enough, f"{count} commands of {rule}", PATIENCE_S)
+    for partition, each in of_rule:
+        assert partition == partition_for(actor_key(each.tenant, str(each.actor)), PARTITIONS)
+    return [each for _, each in of_rule]
+
+
+def refused(stage: Stage, actor: str, tool: str) -> ToolBlocked:
+    """What an agent's gate says to a call of a tool."""
+    with Fuseboard(
+        actor=actor, bootstrap=stage.bootstrap, prefix=stage.names.prefix, spool_dir="", close_timeout_s=30
+    ) as fuse:
+        call = fuse.tool(name=tool, effect="WRITE")(lambda: "done")
+        until(fuse.ready, f"{actor} knows the breakers", PATIENCE_S)
+        with pytest.raises(ToolBlocked) as failure:
+            call()
+    return failure.value
+
+
+def judged_badly(*actors: str) -> list[list[Score | bytes]]:
+    """Scores that both judges find too low, within a few seconds: nothing of it is late anywhere.
+
+    The last of each partition closes the window of Quix four minutes and a half later.
+    """
+    written: list[list[Score | bytes]] = [[] for _ in range(SCORE_PARTITIONS)]
+    for i, actor in enumerate(actors):
+        pairs = ((f"{actor}-{n}", 0.1) for n in range(5))
+        # From 4:30 on: the window ends half a minute later, and signals of both judges lie close together.
+        written[i % SCORE_PARTITIONS] += [
+            Score(f"{actor}#{n}", T0_US + 270_000_000 + n * 1_000_000, actor, trace, score)
+            for n, (trace, score) in enumerate(pairs)
+        ]
+    for p in range(SCORE_PARTITIONS):
+        written[p] += [*scores(f"good-{p}", *((str(i), 0.9) for i in range(3)), start=5, every_us=1_000_000)]
+    return written
+
+
+def test_low_scores_hold_a_tool_back_until_a_person_approves(stage: Stage, faust: Judge) -> None:
+    actors = [f"bad/{i}" for i in range(5)]
+    write_scores(stage.bootstrap, stage.names.prefix, judged_badly(*actors))
+    with obeying(stage), stage.played_by(faust, "first") as arrived:
+        arrived(3 * len(actors))
+        found = opened(stage, "low-scores", len(actors))
+        assert sorted(each.breaker_id for each in found) == [
+            f"ACTOR_TOOL:default/bad%2F{i}/refund" for i in range(len(actors))
+        ]
+        assert {each.action for each in found} == {Action.REQUIRE_APPROVAL}
+        assert all("3 traces within an hour scored below 0.4" in each.reason for each in found)
+        blocked = refused(stage, "bad/0", "refund")
+        assert (blocked.action, blocked.breaker_id) == (
+            Action.REQUIRE_APPROVAL,
+            "ACTOR_TOOL:default/bad%2F0/refund",
+        )
+    assert read(stage.bootstrap, stage.names.dead_letters, PARTITIONS) == []
+
+
+def test_a_low_mean_halts_an_actor(stage: Stage, quix: Judge) -> None:
+    actors = [f"bad/{i}" for i in range(5)]
+    write_scores(stage.bootstrap, stage.names.prefix, judged_badly(*actors))
+    with obeying(stage), stage.played_by(quix, "first") as arrived:
+        arrived(len(actors))
+        found = opened(stage, "mean-score", len(actors))
+        assert sorted(each.breaker_id for each in found) == [f"ACTOR:default/bad%2F{i}" for i in range(len(actors))]
+        assert {each.action for each in found} == {Action.HALT}
+        # All of the actor's tools, also one that nobody has judged.
+        assert refused(stage, "bad/3", "orders.find").action is Action.HALT
+    assert read(stage.bootstrap, stage.names.dead_letters, PARTITIONS) == []
+
+
+def test_a_repeated_signal_opens_nothing_twice(stage: Stage, faust: Judge) -> None:
+    """A guest that has lost its state says all of it again, under the same ids: nobody is told anything new."""
+    actors = [f"bad/{i}" for i in range(4)]
+    write_scores(stage.bootstrap, stage.names.prefix, judged_badly(*actors))
+    with obeying(stage):
+        with stage.played_by(faust, "first") as arrived:
+            arrived(3 * len(actors))
+        before = opened(stage, "low-scores", len(actors))
+        with stage.played_by(faust, "second") as arrived:
+            arrived(6 * len(actors))
+        # A fresh finding behind the repeats: when it has had its effect, they have had theirs.
+        for actor in actors:
+            send(stage, finding(Score(f"{actor}#new", T0_US + 290_000_000, actor, "new", 0.1, tool="other"), 3))
+        after = opened(stage, "low-scores", 2 * len(actors))
+    assert [each for each in after if each.tool == "refund"] == before
+
+
+def test_what_no_rule_asks_for_opens_nothing(stage: Stage) -> None:
+    """Another source, a level below, another metric, a scope without a rule; then one that a rule does ask for."""
+    score = Score("e", T0_US, "agent", "t", 0.1)
+    wanted = finding(score, 3)
+    others = [
+        {"source": "somebody"},
+        {"level": "WARN"},
+        {"level": "INFO"},
+        {"metric": "signals.others"},
+        {"scope": "ACTOR", "tool": None},
+        {"scope": "SESSION", "tool": None, "trace_id": "t"},
+    ]
+    with obeying(stage):
+        for changes in others:
+            send(stage, signal_record(**described(wanted) | changes))
+        send(stage, wanted)
+        (only,) = opened(stage, "low-scores", 1)
+    assert (only.actor, only.tool) == ("agent", "refund")
+    assert [each for _, each in commands(stage)] == [only]
+    assert read(stage.bootstrap, stage.names.dead_letters, PARTITIONS) == []
+
+
+def described(signal: Signal) -> dict[str, Any]:
+    """The arguments that make a signal, but for its id."""
+    names = ("scope", "level", "metric", "source", "ts", "tenant", "actor", "tool", "value", "reason", "event_id")
+    return {name: getattr(signal, name) for name in names}
+
+
+def send(stage: Stage, *signals: Signal) -> None:
+    """Publish signals with the writer that guests have."""
+    producer = Producer({"bootstrap.servers": stage.bootstrap, "enable.idempotence": True})
+    with SignalWriter(producer, prefix=stage.names.prefix) as writer:
+        for signal in signals:
+            writer.send(signal)

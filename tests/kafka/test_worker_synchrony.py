@@ -52,7 +52,7 @@ def filled() -> Iterator[tuple[str, Callable[[str], TopicNames]]]:
 
 def furthest_apart(bootstrap: str, prefix: str) -> float:
     """By how many seconds of arrival an input with records left was behind another that was read from, at most."""
-    inputs = Inputs(bootstrap, prefix, 1)
+    inputs = Inputs.of(bootstrap, prefix, 1)
     arrivals = {topic: [each.timestamp_ms for each in inputs.after(topic, 0, 0)] for topic in INPUTS}
     position = dict.fromkeys(INPUTS, 0)
     apart = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -56,22 +56,26 @@ class Replay:
 
 
 class Inputs:
-    """The committed records of every input under a prefix, held in memory.
+    """The committed records of every input, held in memory.
 
     Args:
-        bootstrap: The cluster.
-        prefix: Of the topics.
-        partitions: Of each topic.
+        records: By topic without the prefix and partition, in order.
     """
 
-    def __init__(self, bootstrap: str, prefix: str, partitions: int) -> None:
-        self._records: dict[tuple[str, int], list[Read]] = {
+    def __init__(self, records: Mapping[tuple[str, int], list[Read]]) -> None:
+        self._records = records
+        self._offsets = {where: [each.offset for each in several] for where, several in records.items()}
+
+    @classmethod
+    def of(cls, bootstrap: str, prefix: str, partitions: int) -> Inputs:
+        """All that is committed under a prefix."""
+        records: dict[tuple[str, int], list[Read]] = {
             (topic, number): [] for topic in INPUTS for number in range(partitions)
         }
         for topic in INPUTS:
             for each in read(bootstrap, prefix + topic, partitions):
-                self._records[topic, each.partition].append(each)
-        self._offsets = {where: [each.offset for each in records] for where, records in self._records.items()}
+                records[topic, each.partition].append(each)
+        return cls(records)
 
     def between(self, topic: str, partition: int, start: int, end: int) -> list[Read]:
         """The records of a range of offsets; transaction markers are none."""
@@ -191,23 +195,27 @@ class _Replayer:
     def _arrived(self, topic: str, start: int, end: int) -> Arrived | None:
         records = self._inputs.between(topic, self._number, start, end)
         self._result.records[topic] += len(records)
-        if not records:
-            return None
-        return Arrived(
-            topic=topic,
-            keys=[each.key for each in records],
-            values=Values.of([each.value for each in records]),
-            partition=np.full(len(records), self._number, np.int32),
-            offset=np.array([each.offset for each in records], dtype=np.int64),
-            arrival=np.array([each.timestamp_ms * 1_000 for each in records], dtype=np.int64),
-            runs=[(self._number, 0, len(records))],
-        )
+        return arrived(topic, self._number, records) if records else None
 
     def _keep(self, several: Iterable[Outgoing]) -> None:
         for each in several:
             headers = tuple((name, value) for name, value in each.headers if isinstance(value, bytes))
             topic = each.topic.removeprefix(self._names.prefix)
             self._result.outputs[topic][self._number].append((each.key, each.value, headers))
+
+
+def arrived(topic: str, partition: int, records: Sequence[Read]) -> Arrived:
+    """Some records of one partition as the consumer gives them."""
+    n = len(records)
+    return Arrived(
+        topic=topic,
+        keys=[each.key for each in records],
+        values=Values.of([each.value for each in records]),
+        partition=np.full(n, partition, np.int32),
+        offset=np.array([each.offset for each in records], dtype=np.int64),
+        arrival=np.array([each.timestamp_ms * 1_000 for each in records], dtype=np.int64),
+        runs=[(partition, 0, n)],
+    )
 
 
 def _range(each: object) -> tuple[int, int]:

@@ -373,7 +373,7 @@ def oracle(
         with _timed(result, "replays"):
             for prefix, written in ((whole, expected), (torn, found)):
                 log = state_log(bootstrap, prefix, plan.partitions)
-                journal = replay(log, Inputs(bootstrap, prefix, plan.partitions), SETTINGS, prefix, [RULES])
+                journal = replay(log, Inputs.of(bootstrap, prefix, plan.partitions), SETTINGS, prefix, [RULES])
                 result.journals[prefix] = journal
                 result.replayed[prefix] = compare(journal.outputs, published(written))
         result.comparison = compare(*({"dead-letters": _sorted_letters(each)} for each in (expected, found)))

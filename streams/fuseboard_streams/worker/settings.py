@@ -105,7 +105,7 @@ class WorkerSettings(BaseSettings):
     idle_after_s: float = Field(default=5.0, gt=0)
     """A shard whose inputs have all been at their end this long follows the wall clock."""
     sync_s: float = Field(default=10.0, gt=0)
-    """While a shard catches up, an input waits for one whose records arrived so much earlier."""
+    """While a shard catches up, an input waits for another whose records arrived so much earlier."""
     heartbeat_s: float = Field(default=1.0, gt=0)
     """Interval between a shard's heartbeats."""
     transaction_timeout_ms: int = Field(default=60_000, ge=1_000)

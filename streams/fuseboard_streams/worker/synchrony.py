@@ -2,6 +2,10 @@
 
 Every input moves the shard's stream time, and timers go by it. Without this, a worker that was away for an hour could
 read an hour of traces before the first tool call of that hour, and all of them would fall into its last second.
+
+What was consumed before the first look is folded all the same, and so is a batch that is being decoded: the bound is
+the setting and two batches. Of a topic with few records two batches may be all that there is. Only stream time, and so
+timers, depend on it: an event is late behind its own topic only.
 """
 
 from __future__ import annotations

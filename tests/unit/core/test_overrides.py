@@ -18,9 +18,9 @@ from fuseboard_schemas.records import (
     OverrideKind,
     Scope,
 )
-from fuseboard_streams.core.inputs import Received
 from fuseboard_streams.core import state
 from fuseboard_streams.core.identity import Rejected
+from fuseboard_streams.core.inputs import Received
 from fuseboard_streams.core.settings import SECOND
 from fuseboard_streams.core.shard import Shard
 from tests.support.calls import T0, Call, make_shard
@@ -138,7 +138,9 @@ def test_an_abort_and_a_restore_remember_the_right_ids() -> None:
     shard.rollback()
     assert shard.take_outputs() == []
     shard.begin()
-    shard.fold_overrides([Received(0, NOW, order(number=1)), Received(1, NOW, order("BYPASS", 2, expires_at=NOW + 60 * SECOND))])
+    shard.fold_overrides(
+        [Received(0, NOW, order(number=1)), Received(1, NOW, order("BYPASS", 2, expires_at=NOW + 60 * SECOND))]
+    )
     block = shard.encode_changes(10_000).block
     shard.commit()
     restored = make_shard()

@@ -35,7 +35,10 @@ def test_signals_are_told_once_and_in_order() -> None:
     """Numbers count per client, over all its targets."""
     shard, told = watched()
     several = [signal(at, client_id=5, seq=seq, actor=actor) for at, seq, actor in ((0, 1, "a"), (1, 4, "b"))]
-    give(shard, signals(*several, several[0], signal(2), signal(2, client_id=6, seq=1, signal_id="other"), first_offset=3))
+    give(
+        shard,
+        signals(*several, several[0], signal(2), signal(2, client_id=6, seq=1, signal_id="other"), first_offset=3),
+    )
     assert [(each.offset, each.ts - T0) for each in told.signals] == [
         (3, 0),
         (4, SECOND),
