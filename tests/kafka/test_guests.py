@@ -318,7 +318,8 @@ def test_a_repeated_signal_opens_nothing_twice(stage: Stage, faust: Judge) -> No
             arrived(6 * len(actors))
         # A fresh finding behind the repeats: when it has had its effect, they have had theirs.
         for actor in actors:
-            send(stage, finding(Score(f"{actor}#new", T0_US + 290_000_000, actor, "new", 0.1, tool="other"), 3))
+            fresh = finding(Score(f"{actor}#new", T0_US + 290_000_000, actor, "new", 0.1), 3)
+            send(stage, signal_record(**described(fresh) | {"tool": "other"}))
         after = opened(stage, "low-scores", 2 * len(actors))
     assert [each for each in after if each.tool == "refund"] == before
 
