@@ -55,7 +55,7 @@ COMMANDS: Final = {
     "doctor": LazyCommand("doctor_command", "Watch", "Check brokers, topics, schemas, clock and lag."),
     "worker": LazyCommand("worker_command", "Run", "Run the stream processor that trips breakers."),
     "publish": LazyCommand("publish_command", "Run", "Send events from a JSONL file or standard input."),
-    "rules": LazyCommand("rules_command", "Run", "Check, explain and compare rules files."),
+    "rules": LazyCommand("rules_command", "Run", "Check, explain, compare, apply and show rules."),
     "topics": LazyCommand("topics_command", "Run", "Plan or apply the topics Fuseboard needs."),
     "schema": LazyCommand("schema_command", "Run", "List, show, check or register the Avro schemas."),
     "completion": LazyCommand("completion_command", "Other", "Print the completion script of your shell."),
