@@ -50,7 +50,9 @@ COMMANDS: Final = {
     "demo": LazyCommand("demo_command", "Try", "Watch a breaker trip, refuse a call and recover, with no server."),
     "top": LazyCommand("top_command", "Watch", "Live view: event rate, lag, workers, open breakers, transitions."),
     "tap": LazyCommand("tap_command", "Watch", "Decode a topic live, one line per record."),
-    "breakers": LazyCommand("breakers_command", "Watch", "List the breakers, or show one in words."),
+    "breakers": LazyCommand(
+        "breakers_command", "Watch", "List or show breakers; trip, reset, hold, bypass or acknowledge one."
+    ),
     "runbook": LazyCommand("runbook_command", "Watch", "Print what to do about an open breaker."),
     "doctor": LazyCommand("doctor_command", "Watch", "Check brokers, topics, schemas, clock and lag."),
     "worker": LazyCommand("worker_command", "Run", "Run the stream processor that trips breakers."),

@@ -1,4 +1,4 @@
-"""``fuseboard breakers``: list them, or show one in words."""
+"""``fuseboard breakers``: list them, show one in words, or order something for one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fuseboard_streams.cli import orders_command
 from fuseboard_streams.cli.options import config_file, connection_options, json_option, paint, terminal_columns
 
 if TYPE_CHECKING:
@@ -25,7 +26,11 @@ _LOOK_UP_S = 5.0
 
 @click.group("breakers")
 def command() -> None:
-    """List the breakers, or show one in words."""
+    """List the breakers, show one in words, or order something for one."""
+
+
+for _each in orders_command.COMMANDS:
+    command.add_command(_each)
 
 
 @command.command("list")
