@@ -88,13 +88,15 @@ def show_command(target: str, tool: str | None, tenant: str, as_json: bool, conn
             )
         acks = {c.breaker_id: read_acks(reader, connection, c) for c in chosen}
         probed = probeable.of(chosen, reader, _LOOK_UP_S)
-    _show(chosen, acks, probed, as_json)
+        quiets = {c.breaker_id: quiet_times(reader, connection, c) for c in chosen if c.holds}
+    _show(chosen, acks, probed, quiets, as_json)
 
 
 def _show(
     chosen: Sequence[BreakerCommand],
     acks: dict[str, tuple[int, list[EnforcementAck]]],
     probed: dict[str, bool | None],
+    quiets: dict[str, dict[str, str]],
     as_json: bool,
 ) -> None:
     """Print the breakers chosen."""
@@ -109,6 +111,7 @@ def _show(
             {
                 **to_json(c),
                 "can_be_probed": probed.get(c.breaker_id),
+                "quiet": quiets.get(c.breaker_id, {}),
                 "shard": acks[c.breaker_id][0],
                 "acks": [to_json(ack) for ack in acks[c.breaker_id][1]],
                 "settings": None if settings is None else dict(settings.pairs),
@@ -121,7 +124,8 @@ def _show(
     for i, c in enumerate(chosen):
         shard, known = acks[c.breaker_id]
         last = settings if i == len(chosen) - 1 else None
-        lines = breaker_words(c, known, last, _now(), colours, shard, probed.get(c.breaker_id))
+        quiet = quiets.get(c.breaker_id, {})
+        lines = breaker_words(c, known, last, _now(), colours, shard, probed.get(c.breaker_id), quiet)
         click.echo(("\n" if i else "") + "\n".join(lines))
 
 
@@ -173,6 +177,27 @@ def read_acks(reader: Reader, connection: Connection, breaker: BreakerCommand) -
     starts = reader.offsets_at(topic, [shard], min(breaker.since, breaker.ts) - _MINUTE_US)
     records = TopicDecoder("EnforcementAck", reader.resolver).records(reader.to_end(topic, starts))
     return shard, [ack for ack in records if ack.breaker_id == breaker.breaker_id]
+
+
+def quiet_times(reader: Reader, connection: Connection, breaker: BreakerCommand) -> dict[str, str]:
+    """Return how long the conditions of a breaker's rules must be gone, by rule, as the rules in force say.
+
+    Empty where they cannot be known: without the extra ``worker``, or without the topic of rules.
+    """
+    from fuseboard_streams.cli.kafka import MissingTopicError
+
+    if all(str(hold.recovery) != "CLEAR" for hold in breaker.holds):
+        return {}
+    try:
+        from fuseboard_streams.cli.rules_topic import read_rules
+        from fuseboard_streams.rules.explain import explain
+
+        rules = read_rules(reader, connection).compiled
+    except (ModuleNotFoundError, MissingTopicError):
+        return {}
+    found = explain(rules, breaker.tenant, breaker.actor or "", breaker.tool or "")
+    mine = [each for each in found if each.section == "breaker" and each.scope == str(breaker.scope)]
+    return {each.rule: value.value for each in mine for value in each.values if value.path == "recovery.quiet"}
 
 
 def _now() -> int:
