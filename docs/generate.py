@@ -209,7 +209,7 @@ def _writers(topic: Topic) -> str:
 def _readers(topic: Topic) -> str:
     readers = ["worker"] if topic.name in (*INPUTS, "state") else []
     readers += ["SDK"] if topic.name in ("breaker-commands", "heartbeats") else []
-    readers += ["`top`, `breakers`"] if topic.name in ("tool-calls", "breaker-commands") else []
+    readers += ["`top`, `breakers`, `actors`"] if topic.name in ("tool-calls", "breaker-commands") else []
     readers += ["`breakers show`"] if topic.name == "enforcement-acks" else []
     readers += ["`top`, `doctor`, `rules`"] if topic.name == "heartbeats" else []
     readers += ["`rules show`"] if topic.name == "rules" else []

@@ -10,6 +10,7 @@ import pytest
 from fuseboard_schemas.records import (
     Action,
     BreakerState,
+    Cause,
     Hold,
     Mode,
     Recovery,
@@ -22,6 +23,7 @@ from fuseboard_schemas.records import (
 )
 from fuseboard_schemas.topics import TopicNames
 from fuseboard_streams.cli.monitor import NOTHING_HELD_BACK, held_nothing_back
+from fuseboard_streams.cli.probeable import Probeable
 from fuseboard_streams.cli.render.breakers import breaker_words, breakers_table, next_step
 from fuseboard_streams.cli.render.top import top_lines
 from fuseboard_streams.core import rulings
@@ -111,6 +113,13 @@ def test_an_order_says_who_gave_it_why_and_until_when() -> None:
     for_good = held(state=BreakerState.FORCED_OPEN, person="anna", expires_at=None)
     assert next_step(for_good, NOW) == "order of anna, until it is reset"
     assert "ordered by anna, until it is reset" in words(for_good)
+
+
+def test_an_order_lies_in_another_topic_than_calls() -> None:
+    ordered = held(state=BreakerState.FORCED_OPEN, cause=Cause.OVERRIDE, person="anna", event_id="o1", source_offset=7)
+    assert "  Decided by  order o1, overrides 2@7" in words(ordered, shard=2)
+    assert not Probeable("t.").note(ordered)
+    assert Probeable("t.").note(held(event_id="e1", source_offset=7))
 
 
 # --- rules that hold nothing back

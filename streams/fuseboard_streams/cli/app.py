@@ -53,6 +53,7 @@ COMMANDS: Final = {
     "breakers": LazyCommand(
         "breakers_command", "Watch", "List or show breakers; trip, reset, hold, bypass or acknowledge one."
     ),
+    "actors": LazyCommand("actors_command", "Watch", "Show one actor: its breakers, findings, calls and rules."),
     "runbook": LazyCommand("runbook_command", "Watch", "Print what to do about an open breaker."),
     "doctor": LazyCommand("doctor_command", "Watch", "Check brokers, topics, schemas, clock and lag."),
     "worker": LazyCommand("worker_command", "Run", "Run the stream processor that trips breakers."),

@@ -13,7 +13,9 @@ from fuseboard_streams.cli import orders_command
 from fuseboard_streams.cli.options import config_file, connection_options, json_option, paint, terminal_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from confluent_kafka import Message
 
     from fuseboard_schemas.records import BreakerCommand, EnforcementAck
     from fuseboard_streams.cli.config import Connection
@@ -131,12 +133,19 @@ def _show(
 
 def latest_commands(reader: Reader, connection: Connection) -> tuple[dict[str, BreakerCommand], Probeable]:
     """Return the newest committed command of every breaker, by id, and what the older ones say about probes."""
+    return newest_commands(reader.all_of(connection.prefix + "breaker-commands"), reader, connection)
+
+
+def newest_commands(
+    messages: Iterable[Message], reader: Reader, connection: Connection
+) -> tuple[dict[str, BreakerCommand], Probeable]:
+    """Return the newest command of each breaker among messages, and what the older ones say about probes."""
     from fuseboard_streams.cli import decode
     from fuseboard_streams.cli.probeable import Probeable
     from fuseboard_streams.cli.render.breakers import is_open
 
     values: dict[bytes | None, list[bytes | None]] = {}
-    for message in reader.all_of(connection.prefix + "breaker-commands"):
+    for message in messages:
         values.setdefault(message.key(), []).append(message.value())
     decoder = decode.TopicDecoder("BreakerCommand", reader.resolver)
     commands, probeable = {}, Probeable(connection.prefix)

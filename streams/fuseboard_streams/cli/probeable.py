@@ -30,7 +30,8 @@ class Probeable:
 
     def note(self, command: BreakerCommand) -> bool:
         """Remember a command and return True if a call decided it: those that a timer made name none."""
-        if command.event_id is None or command.source_offset is None:
+        # An order of a person has an id and an offset as well, but in another topic.
+        if command.event_id is None or command.source_offset is None or str(command.cause) == "OVERRIDE":
             return False
         self._deciding[command.breaker_id] = command
         return True

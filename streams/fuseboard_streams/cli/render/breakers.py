@@ -246,10 +246,12 @@ def _why(command: BreakerCommand, probed: bool | None) -> list[str]:
 def _decided(command: BreakerCommand, shard: int | None) -> list[str]:
     if command.event_id is None:
         return []
+    ordered_by_hand = str(command.cause) == "OVERRIDE"
     place = ""
     if command.source_offset is not None:
-        place = f", tool-calls {'' if shard is None else shard}@{command.source_offset}"
-    return [f"event {printable(command.event_id)}{place}"]
+        topic = "overrides" if ordered_by_hand else "tool-calls"
+        place = f", {topic} {'' if shard is None else shard}@{command.source_offset}"
+    return [f"{'order' if ordered_by_hand else 'event'} {printable(command.event_id)}{place}"]
 
 
 def _rule(command: BreakerCommand) -> list[str]:
