@@ -106,19 +106,26 @@ def test_the_same_request_twice_does_nothing_twice(desk: Desk) -> None:
     assert desk.letters() == []
 
 
-def test_an_order_by_nobody_is_a_dead_letter(desk: Desk) -> None:
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"person": " "}, "person is empty: expected 1 to 256 bytes"),
+        ({"kind": "BYPASS", "action": "NONE"}, "expires_at is missing: a bypass must end"),
+    ],
+)
+def test_an_order_by_nobody_or_a_bypass_without_an_end_is_a_dead_letter(
+    desk: Desk, changes: dict[str, str], problem: str
+) -> None:
+    # The commands refuse to make such orders; any program may publish one.
     order = {
         "record": "overrides", "ts": "2026-01-01T00:00:00Z", "tenant": "default", "scope": "ACTOR_TOOL",
-        "actor": ACTOR, "tool": TOOL, "kind": "TRIP", "action": "DISABLE_TOOL", "person": " ", "reason": "why not",
-    }  # fmt: skip
+        "actor": ACTOR, "tool": TOOL, "kind": "TRIP", "action": "DISABLE_TOOL", "person": "anna", "reason": "why not",
+    } | changes  # fmt: skip
     result = command_line("publish", "-", *desk.options, stdin=json.dumps(order).encode())
     assert result.exit_code == 0, result.output
     until(lambda: len(desk.letters()) == 1, "the order is a dead letter")
     (letter,) = desk.letters()
-    assert (letter.reason, letter.detail) == (
-        DeadLetterReason.INVALID_FIELD,
-        "person is empty: expected 1 to 256 bytes",
-    )
+    assert (letter.reason, letter.detail) == (DeadLetterReason.INVALID_FIELD, problem)
     assert desk.commands() == []
 
 
