@@ -99,6 +99,8 @@ def test_several_holds_are_rows_below_their_breaker() -> None:
         ["", "HALT", "└ forbidden", "4 min ago", "waits for a person"],
     ]  # fmt: skip
     assert len(table) == 5
+    probed = held(FAILING, hold("tool-slow", Action.REQUIRE_APPROVAL, Recovery.PROBE), retry_at=NOW + 18 * SECOND)
+    assert [line.endswith("  probes in 18 s") for line in breakers_table([probed], NOW)[1:]] == [True, True, True]
 
 
 def test_an_order_says_who_gave_it_why_and_until_when() -> None:
@@ -120,6 +122,16 @@ def test_an_order_lies_in_another_topic_than_calls() -> None:
     assert "  Decided by  order o1, overrides 2@7" in words(ordered, shard=2)
     assert not Probeable("t.").note(ordered)
     assert Probeable("t.").note(held(event_id="e1", source_offset=7))
+
+
+def test_an_order_among_the_latest_transitions_names_its_person_and_reason() -> None:
+    ordered = held(
+        state=BreakerState.FORCED_CLOSED, cause=Cause.OVERRIDE, person="anna", reason="a\x1btest", actor="a\x1bb",
+        rule="manual", rules_version="",
+    )  # fmt: skip
+    lines = top_lines(snapshot(transitions=[ordered, command()]))
+    assert lines[-2] == "03:59:48.000  FORCED_CLOSED  a\\x1bb  anna: a\\x1btest"
+    assert "  Rule        manual (enforce, page), an order of a person\n" in words(ordered)
 
 
 # --- rules that hold nothing back

@@ -256,7 +256,8 @@ def _decided(command: BreakerCommand, shard: int | None) -> list[str]:
 
 def _rule(command: BreakerCommand) -> list[str]:
     rule = printable(command.rule)
-    lines = [f"{rule} ({str(command.mode).lower()}, {str(command.severity).lower()}), version {command.rules_version}"]
+    version = f", version {printable(command.rules_version)}" if command.rules_version else ", an order of a person"
+    lines = [f"{rule} ({str(command.mode).lower()}, {str(command.severity).lower()}){version}"]
     if not command.runbook:
         return lines
     # A path in the project's repository: of use to whoever has that, and to others the command that prints it.

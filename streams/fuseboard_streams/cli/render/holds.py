@@ -74,7 +74,7 @@ def _probes(holds: Sequence[Hold]) -> bool:
 def _short(hold: Hold, command: BreakerCommand, now: int) -> str:
     match str(hold.recovery):
         case "PROBE":
-            return "probes"
+            return "probes" if command.retry_at is None else f"probes {ago(command.retry_at, now)}"
         case "CLEAR":
             return "until the condition is gone"
         case "WINDOW":

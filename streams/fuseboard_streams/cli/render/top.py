@@ -246,11 +246,12 @@ def _watched(signal: Signal, paint: Paint, columns: int | None) -> str:
 
 def _transition(command: BreakerCommand, paint: Paint, columns: int | None) -> str:
     """Return one transition as one line; the colours go when the line has to be cut."""
-    state = str(command.state)
+    state = f"{command.state!s:<9}"
     tail = evidence(command.evidence_log10, command.calls_seen, command.failures_seen, command.null_p0)
-    words = [w for w in (who(command.tenant, command.actor, command.tool), probes(command) or tail) if w]
-    plain = f"{clock(command.ts)}  {state:<9}  {'  '.join(words)}"
-    if columns is not None and len(plain) > columns:
-        plain = clip(plain, columns)
-    moment, rest = plain[:12], plain[14:]
-    return f"{paint(moment, 'dim')}  {paint(rest[:9], STATE_STYLE.get(state, ''))}{rest[9:]}"
+    if str(command.cause) == "OVERRIDE":
+        tail = f"{printable(command.person or '')}: {printable(command.reason)}"
+    target = printable(who(command.tenant, command.actor, command.tool))
+    text = "  ".join(word for word in (state, target, probes(command) or tail) if word)
+    text = text if columns is None else clip(text, columns - 14)
+    style = STATE_STYLE.get(str(command.state), "")
+    return f"{paint(clock(command.ts), 'dim')}  {paint(text[: len(state)], style)}{text[len(state) :]}"
