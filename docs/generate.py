@@ -194,19 +194,26 @@ _GUESTS = ("policy-decisions", "session-requests", "signals")
 """Topics that are there for programs that are not ours."""
 
 
+_COMMANDS_THAT_WRITE = {"rules": "rules apply", "overrides": "breakers trip"}
+"""Topics that people write to, and a command with which they do."""
+
+
 def _writers(topic: Topic) -> str:
     writers = ["SDK"] if topic.attribute in TOPIC_OF.values() else []
     writers += ["worker"] if topic.name in OUTPUTS else []
     writers += ["other programs"] if topic.name in _GUESTS else []
+    writers += [f"`{_COMMANDS_THAT_WRITE[topic.name]}`"] if topic.name in _COMMANDS_THAT_WRITE else []
     return ", ".join(writers) or NOBODY
 
 
 def _readers(topic: Topic) -> str:
     readers = ["worker"] if topic.name in (*INPUTS, "state") else []
     readers += ["SDK"] if topic.name in ("breaker-commands", "heartbeats") else []
-    readers += ["`top`, `breakers`"] if topic.name in ("tool-calls", "breaker-commands") else []
+    readers += ["`top`, `breakers`, `actors`"] if topic.name in ("tool-calls", "breaker-commands") else []
     readers += ["`breakers show`"] if topic.name == "enforcement-acks" else []
-    readers += ["`top`, `doctor`"] if topic.name == "heartbeats" else []
+    readers += ["`top`, `doctor`, `rules`"] if topic.name == "heartbeats" else []
+    readers += ["`rules show`"] if topic.name == "rules" else []
+    readers += ["`top`, `actors`"] if topic.name == "signals" else []
     return ", ".join(readers) or ("people, with `tap`" if _writers(topic) != NOBODY else NOBODY)
 
 

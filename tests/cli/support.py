@@ -66,7 +66,9 @@ class Board:
             self.put("tool-calls", samples.call(event_id=f"e{i}", seq=i, **changes), "default/a", 0)
         self.flush()
 
-    def heartbeat(self, shard: int, worker: str = "worker-a", lag_s: float = 0.25) -> None:
+    def heartbeat(
+        self, shard: int, worker: str = "worker-a", lag_s: float = 0.25, rules_version: str = "builtin-1"
+    ) -> None:
         """Put one heartbeat on its partition."""
         beat = Heartbeat(
             worker_id=worker,
@@ -76,7 +78,7 @@ class Board:
             stream_time=samples.NOW,
             lag_s=lag_s,
             version="0.1.0",
-            rules_version="builtin-1",
+            rules_version=rules_version,
         )
         self.put("heartbeats", beat, worker, shard)
         self.flush()

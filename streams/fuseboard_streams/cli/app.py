@@ -50,12 +50,15 @@ COMMANDS: Final = {
     "demo": LazyCommand("demo_command", "Try", "Watch a breaker trip, refuse a call and recover, with no server."),
     "top": LazyCommand("top_command", "Watch", "Live view: event rate, lag, workers, open breakers, transitions."),
     "tap": LazyCommand("tap_command", "Watch", "Decode a topic live, one line per record."),
-    "breakers": LazyCommand("breakers_command", "Watch", "List or show breakers; trip, hold, bypass or reset one."),
+    "breakers": LazyCommand(
+        "breakers_command", "Watch", "List or show breakers; trip, reset, hold, bypass or acknowledge one."
+    ),
+    "actors": LazyCommand("actors_command", "Watch", "Show one actor: its breakers, findings, calls and rules."),
     "runbook": LazyCommand("runbook_command", "Watch", "Print what to do about an open breaker."),
     "doctor": LazyCommand("doctor_command", "Watch", "Check brokers, topics, schemas, clock and lag."),
     "worker": LazyCommand("worker_command", "Run", "Run the stream processor that trips breakers."),
     "publish": LazyCommand("publish_command", "Run", "Send events from a JSONL file or standard input."),
-    "rules": LazyCommand("rules_command", "Run", "Check, explain and compare rules files."),
+    "rules": LazyCommand("rules_command", "Run", "Check, explain, compare, apply and show rules."),
     "topics": LazyCommand("topics_command", "Run", "Plan or apply the topics Fuseboard needs."),
     "schema": LazyCommand("schema_command", "Run", "List, show, check or register the Avro schemas."),
     "completion": LazyCommand("completion_command", "Other", "Print the completion script of your shell."),

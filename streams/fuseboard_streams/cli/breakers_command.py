@@ -1,4 +1,4 @@
-"""``fuseboard breakers``: list them, show one in words, and give orders about them."""
+"""``fuseboard breakers``: list them, show one in words, or order something for one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fuseboard_streams.cli import orders_command
 from fuseboard_streams.cli.options import config_file, connection_options, json_option, paint, terminal_columns
-from fuseboard_streams.cli.order_commands import ORDER_COMMANDS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from confluent_kafka import Message
 
     from fuseboard_schemas.records import BreakerCommand, EnforcementAck
     from fuseboard_streams.cli.config import Connection
@@ -26,10 +28,10 @@ _LOOK_UP_S = 5.0
 
 @click.group("breakers")
 def command() -> None:
-    """List the breakers, show one in words, or give orders about them."""
+    """List the breakers, show one in words, or order something for one."""
 
 
-for _each in ORDER_COMMANDS:
+for _each in orders_command.COMMANDS:
     command.add_command(_each)
 
 
@@ -88,13 +90,15 @@ def show_command(target: str, tool: str | None, tenant: str, as_json: bool, conn
             )
         acks = {c.breaker_id: read_acks(reader, connection, c) for c in chosen}
         probed = probeable.of(chosen, reader, _LOOK_UP_S)
-    _show(chosen, acks, probed, as_json)
+        quiets = {c.breaker_id: quiet_times(reader, connection, c) for c in chosen if c.holds}
+    _show(chosen, acks, probed, quiets, as_json)
 
 
 def _show(
     chosen: Sequence[BreakerCommand],
     acks: dict[str, tuple[int, list[EnforcementAck]]],
     probed: dict[str, bool | None],
+    quiets: dict[str, dict[str, str]],
     as_json: bool,
 ) -> None:
     """Print the breakers chosen."""
@@ -109,6 +113,7 @@ def _show(
             {
                 **to_json(c),
                 "can_be_probed": probed.get(c.breaker_id),
+                "quiet": quiets.get(c.breaker_id, {}),
                 "shard": acks[c.breaker_id][0],
                 "acks": [to_json(ack) for ack in acks[c.breaker_id][1]],
                 "settings": None if settings is None else dict(settings.pairs),
@@ -121,18 +126,26 @@ def _show(
     for i, c in enumerate(chosen):
         shard, known = acks[c.breaker_id]
         last = settings if i == len(chosen) - 1 else None
-        lines = breaker_words(c, known, last, _now(), colours, shard, probed.get(c.breaker_id))
+        quiet = quiets.get(c.breaker_id, {})
+        lines = breaker_words(c, known, last, _now(), colours, shard, probed.get(c.breaker_id), quiet)
         click.echo(("\n" if i else "") + "\n".join(lines))
 
 
 def latest_commands(reader: Reader, connection: Connection) -> tuple[dict[str, BreakerCommand], Probeable]:
     """Return the newest committed command of every breaker, by id, and what the older ones say about probes."""
+    return newest_commands(reader.all_of(connection.prefix + "breaker-commands"), reader, connection)
+
+
+def newest_commands(
+    messages: Iterable[Message], reader: Reader, connection: Connection
+) -> tuple[dict[str, BreakerCommand], Probeable]:
+    """Return the newest command of each breaker among messages, and what the older ones say about probes."""
     from fuseboard_streams.cli import decode
     from fuseboard_streams.cli.probeable import Probeable
     from fuseboard_streams.cli.render.breakers import is_open
 
     values: dict[bytes | None, list[bytes | None]] = {}
-    for message in reader.all_of(connection.prefix + "breaker-commands"):
+    for message in messages:
         values.setdefault(message.key(), []).append(message.value())
     decoder = decode.TopicDecoder("BreakerCommand", reader.resolver)
     commands, probeable = {}, Probeable(connection.prefix)
@@ -173,6 +186,27 @@ def read_acks(reader: Reader, connection: Connection, breaker: BreakerCommand) -
     starts = reader.offsets_at(topic, [shard], min(breaker.since, breaker.ts) - _MINUTE_US)
     records = TopicDecoder("EnforcementAck", reader.resolver).records(reader.to_end(topic, starts))
     return shard, [ack for ack in records if ack.breaker_id == breaker.breaker_id]
+
+
+def quiet_times(reader: Reader, connection: Connection, breaker: BreakerCommand) -> dict[str, str]:
+    """Return how long the conditions of a breaker's rules must be gone, by rule, as the rules in force say.
+
+    Empty where they cannot be known: without the extra ``worker``, or without the topic of rules.
+    """
+    from fuseboard_streams.cli.kafka import MissingTopicError
+
+    if all(str(hold.recovery) != "CLEAR" for hold in breaker.holds):
+        return {}
+    try:
+        from fuseboard_streams.cli.rules_topic import read_rules
+        from fuseboard_streams.rules.explain import explain
+
+        rules = read_rules(reader, connection).compiled
+    except (ModuleNotFoundError, MissingTopicError):
+        return {}
+    found = explain(rules, breaker.tenant, breaker.actor or "", breaker.tool or "")
+    mine = [each for each in found if each.section == "breaker" and each.scope == str(breaker.scope)]
+    return {each.rule: value.value for each in mine for value in each.values if value.path == "recovery.quiet"}
 
 
 def _now() -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-    from fuseboard_schemas.records import BreakerCommand
+    from fuseboard_schemas.records import BreakerCommand, Signal
     from fuseboard_schemas.registry import Resolver
     from fuseboard_streams.cli.config import Connection
 
@@ -41,6 +41,12 @@ LOOK_UP_S: Final = 0.3
 
 TRIES_PER_CLIENT: Final = 10
 
+SIGNALS_SINCE_S: Final = 3_600
+"""How far back trips of rules that hold nothing back are looked for at the start."""
+
+NOTHING_HELD_BACK: Final = "nothing is held back"
+"""What the worker writes into the reason of such a trip."""
+
 _KEPT_TRANSITIONS: Final = 50
 _SECOND: Final = 1_000_000
 
@@ -50,24 +56,36 @@ def now_us() -> int:
     return time.time_ns() // 1_000
 
 
+def held_nothing_back(signal: Signal) -> bool:
+    """Return whether a signal is the trip of one of our rules that is in shadow or only warns."""
+    # A rule that enforces says WARN too, when it begins to suspect; only the words tell these apart.
+    ours = signal.source.startswith("fuseboard/") and str(signal.level) != "TRIP"
+    return ours and NOTHING_HELD_BACK in (signal.reason or "")
+
+
 class Board:
     """What has been read of breakers and heartbeats so far; bounded by what is open, not by what ever tripped."""
 
     def __init__(self, prefix: str, resolver: Resolver) -> None:
-        self._names = {prefix + name: name for name in ("breaker-commands", "heartbeats")}
+        self._names = {prefix + name: name for name in ("breaker-commands", "heartbeats", "signals")}
         self._commands = decode.TopicDecoder("BreakerCommand", resolver)
         self._heartbeats = decode.TopicDecoder("Heartbeat", resolver)
+        self._signals = decode.TopicDecoder("Signal", resolver)
+        self.watched: list[Signal] = []
         self.open: dict[str, BreakerCommand] = {}
         self.transitions: list[BreakerCommand] = []
         self.shards: dict[int, ShardView] = {}
         self.probeable = Probeable(prefix)
 
     def take(self, message: Message) -> None:
-        """Fold one record of either topic into the board."""
-        if self._names.get(message.topic() or "") == "heartbeats":
-            self._take_heartbeat(message)
-        else:
-            self._take_command(message)
+        """Fold one record of any of the topics into the board."""
+        match self._names.get(message.topic() or ""):
+            case "heartbeats":
+                self._take_heartbeat(message)
+            case "signals":
+                self._take_signal(message)
+            case _:
+                self._take_command(message)
 
     def _take_command(self, message: Message) -> None:
         """Keep a breaker while it is not closed, and the latest transitions of all."""
@@ -85,6 +103,19 @@ class Board:
         self.transitions.append(record)
         if len(self.transitions) > 2 * _KEPT_TRANSITIONS:
             self.transitions = self.latest()
+
+    def _take_signal(self, message: Message) -> None:
+        """Keep the latest trips of rules that hold nothing back; those of others show as transitions."""
+        record = self._signals.decode(message.value())
+        if isinstance(record, decode.Tombstone | decode.Undecodable) or not held_nothing_back(record):
+            return
+        self.watched.append(record)
+        if len(self.watched) > 2 * _KEPT_TRANSITIONS:
+            self.watched = self.latest_watched()
+
+    def latest_watched(self) -> list[Signal]:
+        """Return the latest trips of rules that hold nothing back, the newest first."""
+        return sorted(self.watched, key=lambda s: (-s.ts, s.signal_id))[:_KEPT_TRANSITIONS]
 
     def _close(self, breaker_id: str) -> None:
         """Drop a breaker that holds nothing back any more."""
@@ -119,7 +150,7 @@ class Monitor:
         self.board = Board(connection.prefix, self._reader.resolver)
 
     def open(self, timeout_s: float) -> None:
-        """Read both topics up to their ends; may be tried again when it fails.
+        """Read the topics up to their ends; may be tried again when it fails.
 
         Args:
             timeout_s: How long the broker may take to answer the first request.
@@ -132,6 +163,10 @@ class Monitor:
         self.board = Board(prefix, self._reader.resolver)
         names = [prefix + "breaker-commands", prefix + "heartbeats"]
         positions = [TopicPartition(n, p, OFFSET_BEGINNING) for n in names for p in self._reader.partitions(n)]
+        signals = prefix + "signals"
+        since = now_us() - SIGNALS_SINCE_S * _SECOND
+        starts = self._reader.offsets_at(signals, self._reader.partitions(signals), since)
+        positions += [TopicPartition(signals, p, offset) for p, offset in starts.items()]
         self._reader.assign_all(positions)
         self._reader.timeout_s = self._watch.timeout_s = ANSWER_TIMEOUT_S
         self._catch_up({(p.topic, p.partition) for p in positions})
@@ -176,6 +211,7 @@ class Monitor:
             shards=[self.board.shards[number] for number in sorted(self.board.shards)],
             open_breakers=list(self.board.open.values()),
             transitions=self.board.latest(),
+            watched=self.board.latest_watched(),
             probed=self.board.probeable.of(self.board.open.values(), self._watch, LOOK_UP_S),
         )
 

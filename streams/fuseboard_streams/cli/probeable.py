@@ -29,7 +29,8 @@ class Probeable:
         self._known: dict[str, tuple[int, bool | None]] = {}
 
     def note(self, command: BreakerCommand) -> bool:
-        """Remember a command and return True if a call decided it: a timer names none, and a person an order."""
+        """Remember a command and return True if a call decided it: those that a timer made name none."""
+        # An order of a person has an id and an offset as well, but in another topic.
         if command.event_id is None or command.source_offset is None or str(command.cause) == "OVERRIDE":
             return False
         self._deciding[command.breaker_id] = command

@@ -203,7 +203,6 @@ class Addresser:
         self._partitions = partitions
         self._enveloper = Enveloper(names, Encoder)
         self._placed = functools.lru_cache(maxsize=65_536)(partition_for)
-        self._encode_override = Encoder("Override").encode
 
     def address(self, prepared: Prepared) -> Message:
         """Return the message of a record.
@@ -217,19 +216,35 @@ class Addresser:
         if isinstance(record, Signal):
             return to_message(record, count, self._names.prefix)
         if isinstance(record, Override):
-            return self._override(record, topic, count)
+            return order_message(record, self._names, count)
         if isinstance(record, EnforcementAck):
             target = parse_breaker_id(record.breaker_id)
             home = home_partition(target.scope, target.tenant, target.actor, target.tool, count)
             return self._enveloper.wrap(record, home)
         return self._enveloper.wrap(record, self._placed(actor_key(record.tenant, record.actor), count))
 
-    def _override(self, record: Override, topic: str, count: int) -> Message:
-        """Return the message of an override: it goes to the home of its breaker's target."""
-        key = breaker_id(record.scope, record.tenant, record.actor, record.tool, record.trace_id)
-        home = home_partition(record.scope, record.tenant, record.actor, record.tool, count)
-        head = headers("Override", record.override_id, f"/fuseboard/{record.person}", record.ts)
-        return Message(topic, home, key.encode(), self._encode_override(record), head)
+
+@functools.cache
+def _override_encoder() -> Encoder:
+    return Encoder("Override")
+
+
+def order_message(record: Override, names: TopicNames, partitions: int) -> Message:
+    """Return the message of a person's order: it goes to the home of its breaker's target.
+
+    Args:
+        record: The order.
+        names: The topics' full names.
+        partitions: How many partitions the topic has.
+
+    Raises:
+        EncodeError: A value does not fit the schema.
+        KeyFormatError: The record names no target, so there is no partition for it.
+    """
+    key = breaker_id(record.scope, record.tenant, record.actor, record.tool, record.trace_id)
+    home = home_partition(record.scope, record.tenant, record.actor, record.tool, partitions)
+    head = headers("Override", record.override_id, f"/fuseboard/{record.person}", record.ts)
+    return Message(names.overrides, home, key.encode(), _override_encoder().encode(record), head)
 
 
 ADDRESS_ERRORS: Final = (EncodeError, KeyFormatError, ValueError, OverflowError, OSError)

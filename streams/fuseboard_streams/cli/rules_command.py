@@ -1,4 +1,4 @@
-"""``fuseboard rules``: check a rules file, explain it, compare two, print the schema for editors."""
+"""``fuseboard rules``: check a rules file, explain it, compare two, apply one, print the schema for editors."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ from typing import TYPE_CHECKING
 import click
 
 from fuseboard_streams.cli.options import json_option, paint, terminal_columns
+from fuseboard_streams.cli.rules_apply import apply_command
+from fuseboard_streams.cli.rules_show import show_command
 
 if TYPE_CHECKING:
     from fuseboard_streams.rules.compile import Compiled
-    from fuseboard_streams.rules.document import Problem
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.group("rules")
 def command() -> None:
-    """Check, explain and compare rules files. FILE is the packaged one where it is left out."""
+    """Check, explain and compare rules files, put one in force, and see which holds.
+
+    FILE is the packaged one where it can be left out.
+    """
+
+
+command.add_command(apply_command)
+command.add_command(show_command)
 
 
 @command.command("check", short_help="Say everything that is wrong with a file.")
@@ -28,7 +36,7 @@ def command() -> None:
 @json_option
 def check_command(file: Path | None, as_json: bool) -> None:
     """Check a rules file: every problem with its line and place. Exits with 1 if it cannot be used."""
-    from fuseboard_streams.cli.render.rules import problem_lines
+    from fuseboard_streams.cli.render.rules import problem_json, problem_lines
     from fuseboard_streams.cli.render.text import plural
     from fuseboard_streams.rules.document import RulesError
 
@@ -40,7 +48,7 @@ def check_command(file: Path | None, as_json: bool) -> None:
         problems = error.problems
     if as_json:
         version = None if compiled is None else compiled.rules.version
-        shown = [_problem(each) for each in problems]
+        shown = [problem_json(each) for each in problems]
         click.echo(json.dumps({"ok": compiled is not None, "version": version, "problems": shown}, ensure_ascii=False))
     else:
         lines = problem_lines(problems, paint())
@@ -125,10 +133,3 @@ def _usable(file: Path | None) -> Compiled:
     except RulesError as error:
         click.echo("\n".join(problem_lines(error.problems)), err=True)
         raise click.exceptions.Exit(error.exit_code) from None
-
-
-def _problem(problem: Problem) -> dict[str, object]:
-    from fuseboard_streams.rules.document import dotted
-
-    fields = dataclasses.asdict(problem)
-    return {**fields, "path": dotted(problem.path)}

@@ -73,6 +73,7 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
             {**to_json(c), "can_be_probed": snapshot.probed.get(c.breaker_id)} for c in snapshot.open_breakers
         ],
         "transitions": [to_json(c) for c in snapshot.transitions],
+        "watched": [to_json(signal) for signal in snapshot.watched],
     }
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from fuseboard_schemas.runbooks import packaged_name
+from fuseboard_streams.cli.render.holds import hold_line, hold_rows, open_waits, order_waits
 from fuseboard_streams.cli.render.lines import STATE_STYLE, evidence, who
 from fuseboard_streams.cli.render.text import (
     PLAIN,
@@ -23,7 +25,7 @@ from fuseboard_streams.cli.render.text import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fuseboard_schemas.records import BreakerCommand, EnforcementAck, Hold
+    from fuseboard_schemas.records import BreakerCommand, EnforcementAck
 
 _ORDER: Final = {"FORCED_OPEN": 0, "OPEN": 1, "HALF_OPEN": 2, "FORCED_CLOSED": 3, "CLOSED": 4}
 _CAUSES: Final = {
@@ -35,16 +37,10 @@ _CAUSES: Final = {
     "PROBES_UNDECIDED": "the probes decided nothing",
     "NO_PROBES": "nobody sent a probe",
     "OVERRIDE": "a person ordered it",
-    "EXPIRED": "an order, or a session, is over",
+    "EXPIRED": "a person's order ran out",
     "ATTRIBUTED": "another breaker took over the blame",
     "RULE_REMOVED": "its rule is gone",
     "CONDITION_CLEARED": "the condition is gone",
-}
-_RELEASES: Final = {
-    "PROBE": "until its probes come back clean",
-    "CLEAR": "until the condition is gone",
-    "WINDOW": "until its window rolls over",
-    "PERSON": "until a person releases it",
 }
 _NEVER: Final = "stays shut: IRREVERSIBLE, never probed"
 _LABEL: Final = 12
@@ -85,21 +81,26 @@ def breakers_table(
         probed: By the breaker's id, whether calls of its tool can be probes, where that is known.
     """
     probed = probed or {}
-    rows = [
-        (
-            Cell(str(c.state), STATE_STYLE.get(str(c.state), "")),
-            "" if str(c.action) == "NONE" else str(c.action),
-            Cell(who(c.tenant, c.actor, c.tool), "bold" if is_open(c) else ""),
-            ago(c.since, now),
-            "" if c.evidence_log10 is None else f"10^{c.evidence_log10:.2f}",
-            _counts(c),
-            "" if c.null_p0 is None else percent(c.null_p0),
-            Cell(next_step(c, now, probed.get(c.breaker_id)), "yellow" if str(c.state) == "HALF_OPEN" else ""),
-        )
-        for c in ordered(commands)
-    ]
+    rows: list[Sequence[Cell | str]] = []
+    for each in ordered(commands):
+        rows += [_row(each, now, probed.get(each.breaker_id)), *hold_rows(each, now)]
     header = ("state", "action", "target", "since", "evidence", "failed", "normal", "next")
     return table(header, rows, paint=paint, right=frozenset({4, 5, 6}), columns=columns)
+
+
+def _row(command: BreakerCommand, now: int, probed: bool | None) -> Sequence[Cell | str]:
+    """Return the row of one breaker."""
+    state = str(command.state)
+    return (
+        Cell(state, STATE_STYLE.get(state, "")),
+        "" if str(command.action) == "NONE" else str(command.action),
+        Cell(who(command.tenant, command.actor, command.tool), "bold" if is_open(command) else ""),
+        ago(command.since, now),
+        "" if command.evidence_log10 is None else f"10^{command.evidence_log10:.2f}",
+        _counts(command),
+        "" if command.null_p0 is None else percent(command.null_p0),
+        Cell(next_step(command, now, probed), "yellow" if state == "HALF_OPEN" else ""),
+    )
 
 
 def _counts(command: BreakerCommand) -> str:
@@ -131,18 +132,8 @@ def next_step(command: BreakerCommand, now: int, probed: bool | None = None) -> 
         due = f"probes {when}" if command.retry_at > now else "probes due, waits for stream time"
         return due + unless
     if state == "OPEN":
-        return _waits_for({str(hold.recovery) for hold in command.holds})
-    if state.startswith("FORCED") and command.expires_at is not None:
-        return f"order ends {ago(command.expires_at, now)}"
-    return "waits for a person" if state.startswith("FORCED") else ""
-
-
-def _waits_for(recoveries: set[str]) -> str:
-    """Return what an open breaker waits for that has not only holds that probe."""
-    if "PERSON" in recoveries or recoveries.isdisjoint({"CLEAR", "WINDOW"}):
-        return "waits for a person"
-    ends = ["its condition to clear"] * ("CLEAR" in recoveries) + ["its window to be over"] * ("WINDOW" in recoveries)
-    return f"waits for {' and for '.join(ends)}"
+        return open_waits(command, now)
+    return order_waits(command, now) if state.startswith("FORCED") else ""
 
 
 def _may_be_irreversible(command: BreakerCommand, probed: bool | None) -> bool:
@@ -158,6 +149,7 @@ def breaker_words(
     paint: Paint = PLAIN,
     shard: int | None = None,
     probed: bool | None = None,
+    quiets: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
     """Return the whole state of one breaker in words, one line per element.
 
@@ -169,6 +161,7 @@ def breaker_words(
         paint: Adds the colours.
         shard: Its home partition, when it is known.
         probed: Whether calls of its tool can be probes, when that is known.
+        quiets: How long the condition of a rule must be gone, by rule, where the rules in force say so.
     """
     sections = [
         ("State", _state(command, now, paint)),
@@ -177,7 +170,7 @@ def breaker_words(
         ("Decided by", _decided(command, shard)),
         ("Rule", _rule(command)),
         ("Next", _next(command, now, probed)),
-        ("Holds", [_hold(hold, now, probed) for hold in command.holds]),
+        ("Holds", [hold_line(hold, command, now, probed, quiets.get(hold.rule)) for hold in command.holds]),
         ("Applied by", _acks(command, acks, now, paint)),
     ]
     lines = [paint(printable(command.breaker_id), "bold"), ""]
@@ -205,7 +198,13 @@ def _state(command: BreakerCommand, now: int, paint: Paint) -> list[str]:
         text += f", last change {ago(command.ts, now)}"
     if command.reopenings:
         text += f", reopened {command.reopenings} times" if command.reopenings > 1 else ", reopened once"
-    person = f"ordered by {printable(command.person)}" if command.person else ""
+    person = ""
+    if command.person:
+        until = ""
+        if state.startswith("FORCED"):
+            end = command.expires_at
+            until = ", until it is reset" if end is None else f", until {clock(end, date=True)} UTC ({ago(end, now)})"
+        person = f"ordered by {printable(command.person)}{until}"
     return [text, f"epoch {command.epoch}", person]
 
 
@@ -247,16 +246,18 @@ def _why(command: BreakerCommand, probed: bool | None) -> list[str]:
 def _decided(command: BreakerCommand, shard: int | None) -> list[str]:
     if command.event_id is None:
         return []
-    what, topic = ("order", "overrides") if str(command.cause) == "OVERRIDE" else ("event", "tool-calls")
+    ordered_by_hand = str(command.cause) == "OVERRIDE"
     place = ""
     if command.source_offset is not None:
+        topic = "overrides" if ordered_by_hand else "tool-calls"
         place = f", {topic} {'' if shard is None else shard}@{command.source_offset}"
-    return [f"{what} {printable(command.event_id)}{place}"]
+    return [f"{'order' if ordered_by_hand else 'event'} {printable(command.event_id)}{place}"]
 
 
 def _rule(command: BreakerCommand) -> list[str]:
     rule = printable(command.rule)
-    lines = [f"{rule} ({str(command.mode).lower()}, {str(command.severity).lower()}), version {command.rules_version}"]
+    version = f", version {printable(command.rules_version)}" if command.rules_version else ", an order of a person"
+    lines = [f"{rule} ({str(command.mode).lower()}, {str(command.severity).lower()}){version}"]
     if not command.runbook:
         return lines
     # A path in the project's repository: of use to whoever has that, and to others the command that prints it.
@@ -280,14 +281,6 @@ def _next(command: BreakerCommand, now: int, probed: bool | None) -> list[str]:
     if command.cooldown_ms is not None:
         lines.append(f"cooldown {duration(command.cooldown_ms * 1_000)}")
     return lines
-
-
-def _hold(hold: Hold, now: int, probed: bool | None) -> str:
-    """Return one rule's grip and what releases it."""
-    release = _RELEASES.get(str(hold.recovery), str(hold.recovery))
-    if probed is False and str(hold.recovery) == "PROBE":
-        release = "which nothing releases by itself"
-    return f"{printable(hold.rule)} asks for {hold.action} since {ago(hold.since, now)}, {release}"
 
 
 def _acks(command: BreakerCommand, acks: Sequence[EnforcementAck], now: int, paint: Paint) -> list[str]:

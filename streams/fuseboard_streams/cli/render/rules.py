@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from fuseboard_streams.cli.render.text import PLAIN, Cell, Paint, plural, printable, table
@@ -20,6 +21,13 @@ _RELEASED: Final = "holds released, but for a person's"
 def problem_lines(problems: Sequence[Problem], paint: Paint = PLAIN) -> list[str]:
     """One line per problem, ``file:line: path: text``."""
     return [paint(printable(str(each)), "yellow" if each.warning else "red") for each in problems]
+
+
+def problem_json(problem: Problem) -> dict[str, object]:
+    """One problem as a JSON object, its path as text."""
+    from fuseboard_streams.rules.document import dotted
+
+    return {**dataclasses.asdict(problem), "path": dotted(problem.path)}
 
 
 def explanation_lines(

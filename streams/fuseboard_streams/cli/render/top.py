@@ -25,7 +25,7 @@ from fuseboard_streams.cli.render.text import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fuseboard_schemas.records import BreakerCommand
+    from fuseboard_schemas.records import BreakerCommand, Signal
 
 SILENT_AFTER_US: Final = 10_000_000
 """A shard beats every second; after this long without one its owner counts as gone."""
@@ -59,6 +59,7 @@ class Snapshot:
         open_breakers: The newest command of every breaker that is not closed.
         transitions: The latest commands, the newest first.
         probed: By the breaker's id, whether calls of its tool can be probes, where that is known.
+        watched: The latest trips of rules that hold nothing back, the newest first.
         silent_since: When the broker was last heard, µs since the epoch; ``None`` while it answers.
         problem: Why nothing is heard, for people.
     """
@@ -74,6 +75,7 @@ class Snapshot:
     open_breakers: Sequence[BreakerCommand]
     transitions: Sequence[BreakerCommand]
     probed: Mapping[str, bool | None] = field(default_factory=dict)
+    watched: Sequence[Signal] = ()
     silent_since: int | None = None
     problem: str = ""
 
@@ -132,12 +134,11 @@ def top_lines(
     else:
         lines += ["", *_silence(snapshot, snapshot.silent_since, paint, columns), ""]
     lines += [*_workers(snapshot, paint, columns), "", *_breakers(snapshot, paint, columns)]
-    if snapshot.transitions:
+    latest = _latest(snapshot, paint, columns)
+    if latest:
         room = None if rows is None else max(0, rows - len(lines) - 2)
-        shown = snapshot.transitions[:room]
-        if shown:
-            lines += ["", paint("latest transitions", "bold")]
-            lines += [_transition(c, paint, columns) for c in shown]
+        if shown := latest[:room]:
+            lines += ["", paint("latest transitions", "bold"), *shown]
     return lines if rows is None else lines[:rows]
 
 
@@ -227,13 +228,30 @@ def _breakers(snapshot: Snapshot, paint: Paint, columns: int | None) -> list[str
     return [title, *breakers_table(shown, snapshot.at, paint, columns, snapshot.probed)]
 
 
+def _latest(snapshot: Snapshot, paint: Paint, columns: int | None) -> list[str]:
+    """Return the latest transitions, and trips of rules that hold nothing back, in one list, the newest first."""
+    lines = [(c.ts, _transition(c, paint, columns)) for c in snapshot.transitions]
+    lines += [(signal.ts, _watched(signal, paint, columns)) for signal in snapshot.watched]
+    return [line for _, line in sorted(lines, key=lambda each: -each[0])]
+
+
+def _watched(signal: Signal, paint: Paint, columns: int | None) -> str:
+    """Return the trip of a rule in shadow, or of one that only warns, as one line."""
+    state = "in shadow" if str(signal.level) == "INFO" else "warning"
+    target = printable(who(signal.tenant, signal.actor, signal.tool))
+    text = f"{state:<9}  {target}  {printable(signal.rule or signal.metric)}: {printable(signal.reason or '')}"
+    text = text if columns is None else clip(text, columns - 14)
+    return f"{paint(clock(signal.ts), 'dim')}  {paint(text[:9], 'magenta')}{text[9:]}"
+
+
 def _transition(command: BreakerCommand, paint: Paint, columns: int | None) -> str:
     """Return one transition as one line; the colours go when the line has to be cut."""
-    state = str(command.state)
+    state = f"{command.state!s:<9}"
     tail = evidence(command.evidence_log10, command.calls_seen, command.failures_seen, command.null_p0)
-    words = [w for w in (who(command.tenant, command.actor, command.tool), probes(command) or tail) if w]
-    plain = f"{clock(command.ts)}  {state:<9}  {'  '.join(words)}"
-    if columns is not None and len(plain) > columns:
-        plain = clip(plain, columns)
-    moment, rest = plain[:12], plain[14:]
-    return f"{paint(moment, 'dim')}  {paint(rest[:9], STATE_STYLE.get(state, ''))}{rest[9:]}"
+    if str(command.cause) == "OVERRIDE":
+        tail = f"{printable(command.person or '')}: {printable(command.reason)}"
+    target = printable(who(command.tenant, command.actor, command.tool))
+    text = "  ".join(word for word in (state, target, probes(command) or tail) if word)
+    text = text if columns is None else clip(text, columns - 14)
+    style = STATE_STYLE.get(str(command.state), "")
+    return f"{paint(clock(command.ts), 'dim')}  {paint(text[: len(state)], style)}{text[len(state) :]}"

@@ -1,0 +1,103 @@
+"""One actor for people: what holds it, what was found, what it did, which rules it has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fuseboard_streams.cli.render.breakers import breakers_table
+from fuseboard_streams.cli.render.lines import who
+from fuseboard_streams.cli.render.text import PLAIN, Cell, Paint, ago, money, percent, plural, printable, table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fuseboard_schemas.records import Signal
+    from fuseboard_streams.cli.actor_state import ActorState
+
+_LEVELS = {"TRIP": "trip", "WARN": "warning", "INFO": "note"}
+
+
+def actor_lines(
+    state: ActorState,
+    now: int,
+    paint: Paint = PLAIN,
+    columns: int | None = None,
+    probed: Mapping[str, bool | None] | None = None,
+) -> list[str]:
+    """Return what is known of an actor, one line per element.
+
+    Args:
+        state: What the topics tell.
+        now: Wall clock in µs since the epoch.
+        paint: Adds the colours.
+        columns: The terminal's width.
+        probed: By the breaker's id, whether calls of its tool can be probes, where that is known.
+    """
+    name = paint(printable(who(state.tenant, state.actor)), "bold")
+    lines = [f"{name}  shard {state.shard}", ""]
+    if state.breakers:
+        lines += breakers_table(state.breakers, now, paint, columns, probed)
+    else:
+        lines.append(paint("no breaker on its way has ever tripped", "green"))
+    lines += ["", *_signals(state.signals, now, paint, columns)]
+    lines += ["", *_calls(state, now, paint, columns)]
+    return [*lines, "", *_rules(state, paint, columns)]
+
+
+def _signals(signals: Sequence[Signal], now: int, paint: Paint, columns: int | None) -> list[str]:
+    if not signals:
+        return ["nothing was found about it within 24 h"]
+    rows = [
+        (
+            ago(each.ts, now),
+            Cell(_LEVELS.get(str(each.level), str(each.level)), "red bold" if str(each.level) == "TRIP" else "yellow"),
+            each.rule or f"{each.source} {each.metric}",
+            each.tool or each.trace_id or "",
+            "" if each.evidence_log10 is None else f"10^{each.evidence_log10:.2f}",
+            "" if each.calls is None or each.failures is None else f"{each.failures:,}/{each.calls:,}",
+            "" if each.null_p0 is None else percent(each.null_p0),
+            each.reason or ("" if each.value is None else f"{each.metric} {each.value:g}"),
+        )
+        for each in signals
+    ]
+    header = ("found", "as", "rule", "about", "evidence", "failed", "normal", "words")
+    title = paint("latest findings, the newest of each rule and target", "bold")
+    return [title, *table(header, rows, paint=paint, right=frozenset({4, 5, 6}), columns=columns)]
+
+
+def _calls(state: ActorState, now: int, paint: Paint, columns: int | None) -> list[str]:
+    if not state.tools:
+        return [f"no call within {state.minutes:g} min"]
+    rows = [
+        (
+            Cell(each.tool, "bold"),
+            each.effect,
+            f"{each.calls:,}",
+            Cell(f"{each.failed:,}", "red" if each.failed else ""),
+            f"{each.refused:,}",
+            money(each.cost_usd_micros),
+            ago(each.last, now),
+        )
+        for each in sorted(state.tools.values(), key=lambda each: (-each.calls, each.tool))
+    ]
+    calls = sum(each.calls for each in state.tools.values())
+    cost = money(sum(each.cost_usd_micros for each in state.tools.values()))
+    clients = plural(len(state.clients), "client")
+    title = f"{plural(calls, 'call')} within {state.minutes:g} min from {clients}, {cost}"
+    header = ("tool", "effect", "calls", "failed", "refused", "cost", "last")
+    shown = table(header, rows, paint=paint, right=frozenset({2, 3, 4, 5}), columns=columns)
+    return [paint(title, "bold"), *shown]
+
+
+def _rules(state: ActorState, paint: Paint, columns: int | None) -> list[str]:
+    if state.rules is None:
+        return ["which rules it has is not known here: that takes the extra `worker` and the topic `rules`"]
+    if not state.rules:
+        return ["no rule is for it"]
+    rows = [
+        (each.rule, each.scope, each.mode or each.section, each.metric, each.recovery, ", ".join(each.tools))
+        for each in state.rules
+    ]
+    title = paint(f"rules, version {state.rules_version}; `fuseboard rules explain` has their values", "bold")
+    header = ("rule", "per", "mode", "metric", "released by", "tools")
+    return [title, *table(header, rows, paint=paint, columns=columns)]
