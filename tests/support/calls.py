@@ -12,6 +12,7 @@ import polars as pl
 from fuseboard_schemas.keys import actor_key, partition_for
 from fuseboard_schemas.records import Effect, Outcome
 from fuseboard_streams.core.prepare import ToolCalls, prepare
+from fuseboard_streams.core.ruleset import RuleSet
 from fuseboard_streams.core.settings import SECOND, CoreSettings, HashSeeds
 from fuseboard_streams.core.shard import Output, Shard
 
@@ -80,9 +81,11 @@ def prepared(calls: list[Call], shard: int = 0, first_offset: int = 0) -> ToolCa
     return batch[shard]
 
 
-def make_shard(settings: CoreSettings | None = None, number: int = 0, partitions: int = 1) -> Shard:
+def make_shard(
+    settings: CoreSettings | None = None, number: int = 0, partitions: int = 1, rules: RuleSet | None = None
+) -> Shard:
     """A fresh shard."""
-    return Shard(number, partitions, settings or CoreSettings(), SEEDS)
+    return Shard(number, partitions, settings or CoreSettings(), SEEDS, rules)
 
 
 def fold(shard: Shard, calls: list[Call], cuts: list[int] | None = None, first_offset: int = 0) -> list[Output]:

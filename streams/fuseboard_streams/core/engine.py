@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import Decision, DeniedBy, Mode, Severity, SignalLevel
 from fuseboard_streams.core.firing import Facts, Firing
+from fuseboard_streams.core.first_use import FirstUses, Uses
 from fuseboard_streams.core.piece import OK, TIMEOUT
 from fuseboard_streams.core.rulebook import NONE
 from fuseboard_streams.core.ruleset import SignalTest
@@ -53,6 +54,7 @@ class Engine:
         self.spending = Spending(state.spends, state.actors, book)
         self.violations = Violations(state.violators, state.actors, book, state.refer)
         self.sessions = Sessions(state.sessions, state.actors, book, settings)
+        self.first_uses = FirstUses(state.tools, state.actors, book)
         self._signals = book.asking(SignalTest)
 
     # --- events
@@ -61,13 +63,15 @@ class Engine:
         """A piece of calls, probes among them."""
         calls = piece.calls
         found = self._spent(Costs(piece.actor, calls.cost, piece.ts, piece.stream, on_time))
-        if not (self.violations.wanted or self.sessions.wanted):
+        if not (self.violations.wanted or self.sessions.wanted or self.first_uses.wanted):
             return found
         actions = on_time & ~calls.probe & (calls.denied_by != _BY_BREAKER)
         if self.violations.wanted:
             found += self._violating_calls(piece, places(actions))
         if self.sessions.wanted:
             found += self._session_calls(piece, actions)
+        if self.first_uses.wanted:
+            found += self._first_uses(piece, places(actions))
         return found
 
     def on_steps(self, actor: Rows, micro_usd: I64, ts: I64, stream: I64, on_time: Bools) -> list[Firing]:
@@ -177,6 +181,10 @@ class Engine:
             lambda number: self._identities.tool_names[number],
             lambda position: calls.strings("trace_id", np.array([position]))[0] or "",
         )
+
+    def _first_uses(self, piece: Piece, at: NDArray[np.intp]) -> list[Firing]:
+        uses = Uses(at, piece.actor[at], piece.tool[at], piece.stream[at])
+        return self.first_uses.fold(uses, lambda number: self._identities.tool_names[number])
 
 
 def _digests(traces: Sequence[str | None], offset: I64) -> NDArray[np.uint64]:

@@ -59,14 +59,16 @@ def actors_table(settings: CoreSettings, level: FailureLevel) -> Table:
     refs = Family("refs", (Column("refs", "i4"),))
     # Rows of other tables that only some actors have.
     slots = Family("slots", (Column("spend", "i4", default=-1), Column("violated", "u1")))
-    families = (_hash(), key, refs, _hot(), _statistic(level.params(0), ring=True), slots)
+    experience = Family("experience", (Column("calls", "i4"),))
+    families = (_hash(), key, refs, _hot(), _statistic(level.params(0), ring=True), slots, experience)
     return Table("actors", families, limit=settings.max_actors, key=("lo", "hi"))
 
 
 def tools_table(settings: CoreSettings, level: FailureLevel) -> Table:
     """One row per actor and tool: the actor's row and the tool's number."""
     key = Family("key", (Column("actor", "i4"), Column("tool", "i4"), Column("rule", "i2")))
-    families = (_hash(), key, _hot(), _statistic(level.params(0), ring=False))
+    used = Family("used", (Column("used", "u1"),))
+    families = (_hash(), key, _hot(), _statistic(level.params(0), ring=False), used)
     return Table("tools", families, limit=settings.max_tools, key=("lo", "hi"))
 
 

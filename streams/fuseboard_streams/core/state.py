@@ -278,6 +278,10 @@ class ShardState:
         ):  # fmt: skip
             table[name][rows] = 0
         table["p0"][rows] = 0.0
+        family, column = ("used", "used") if table is self.tools else ("experience", "calls")
+        known = table.used_rows(family, rows)
+        table.touch(family, known)
+        table[column][known] = 0
 
     def _expired(self, table: Table, rows: NDArray[np.int32], limit_us: int) -> NDArray[np.bool_]:
         idle: NDArray[np.int64] = self._now_s - table["last_seen"][rows].astype(np.int64)
