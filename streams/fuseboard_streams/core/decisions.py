@@ -14,6 +14,7 @@ from fuseboard_detectors.arithmetic import log10
 from fuseboard_schemas.keys import Target, breaker_id
 from fuseboard_schemas.records import Effect, Scope, SignalLevel
 from fuseboard_streams.core.breaker import Breaker, Evidence, Moment
+from fuseboard_streams.core.gates import Gates
 from fuseboard_streams.core.piece import ERROR, OK, TIMEOUT, Piece
 from fuseboard_streams.core.rulings import Output, Rulings, words_of
 from fuseboard_streams.core.runs import places
@@ -41,7 +42,7 @@ Index: TypeAlias = NDArray[np.intp]
 
 _EFFECTS = tuple(Effect)
 _METRIC = "calls.failed"
-_TICKS, _PROBES, _TOOLS, _ACTORS, _RULES = range(5)
+_TICKS, _GATES, _PROBES, _TOOLS, _ACTORS, _RULES = range(6)
 """The order of what one call decides."""
 
 
@@ -88,6 +89,7 @@ class Decisions:
         self._clearing = clearing
         self._counters = counters
         self.rulings = Rulings(breakers, settings.breaker, counters, self._thaw)
+        self._gates = Gates(state.tools, state.actors, book, breakers, identities.tool_names)
         self._pending: list[tuple[int, int, Callable[[], None]]] = []
         self._traces: dict[int, int | None] = {}
         self._tools = _Level(_TOOLS, Scope.ACTOR_TOOL, state.tools, state.tool_cap, book.tools)
@@ -99,6 +101,12 @@ class Decisions:
         return self._state.tool_cap.evicted + self._state.actor_cap.evicted
 
     def fold(self, piece: Piece, on_time: Bools) -> None:
+        """Fold one piece."""
+        for part in self._gates.short(piece):
+            whole = part == slice(0, len(piece))
+            self._fold(piece if whole else piece.part(part), on_time[part])
+
+    def _fold(self, piece: Piece, on_time: Bools) -> None:
         """Fold one piece: probes first, then the tools' statistics, then the actors'."""
         outcome = piece.calls.outcome
         counted = on_time & (outcome <= TIMEOUT)
@@ -127,6 +135,8 @@ class Decisions:
             # A tick comes before the event that follows it, the rules after the statistics.
             order = _TICKS if firing.decided is None else _RULES
             self._pending.append((firing.position, order, partial(self._fire, firing, piece.calls)))
+        for at in self._gates.candidates(piece, on_time).tolist():
+            self._pending.append((at, _GATES, partial(self._judge, piece, at)))
         for _, _, publish in sorted(self._pending, key=lambda p: (p[0], p[1])):
             publish()
         self._pending.clear()
@@ -147,6 +157,10 @@ class Decisions:
         """Take what a rule found in one record."""
         self.rulings.fire(firing, event_id, offset)
         self._clearing.note(firing)
+
+    def _judge(self, piece: Piece, at: int) -> None:
+        """Whether a call passed a gate that was shut, by the breakers as they are before it."""
+        self.fire(self._gates.judge(piece, at), piece.calls)
 
     def _may_evict(self, failures: int) -> bool:
         return self._tools.cap.nearly_full(failures) or self._actors.cap.nearly_full(failures)
@@ -307,6 +321,7 @@ class Decisions:
         else:
             return
         if row is not None:
+            self._gates.note(level.table, row, breaker)
             self._follow(level, row, breaker)
 
     def _follow(self, level: _Level, row: int, breaker: Breaker) -> None:
