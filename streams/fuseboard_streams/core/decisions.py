@@ -131,7 +131,7 @@ class Decisions:
         else:
             self._fold_statistics(piece, counted)
         # One call may end a probe, trip its tool and its actor, in this order; calls are in the order of the log.
-        for firing in self._engine.on_calls(piece, on_time):
+        for firing in sorted(self._engine.on_calls(piece, on_time), key=lambda each: each.order):
             # A tick comes before the event that follows it, the rules after the statistics.
             order = _TICKS if firing.decided is None else _RULES
             self._pending.append((firing.position, order, partial(self._fire, firing, piece.calls)))

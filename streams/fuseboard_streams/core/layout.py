@@ -63,7 +63,9 @@ def actors_table(settings: CoreSettings, level: FailureLevel) -> Table:
     key = Family("key", (Column("tenant", str), Column("actor", str), Column("rule", "i2")))
     refs = Family("refs", (Column("refs", "i4"),))
     # Rows of other tables that only some actors have.
-    slots = Family("slots", (Column("spend", "i4", default=-1), Column("violated", "u1")))
+    slots = Family(
+        "slots", (Column("spend", "i4", default=-1), Column("violated", "u1"), Column("asked", "i4", default=-1))
+    )
     experience = Family("experience", (Column("calls", "i4"),))
     families = (_hash(), key, refs, _hot(), _statistic(level.params(0), ring=True), slots, experience, _gate())
     return Table("actors", families, limit=settings.max_actors, key=("lo", "hi"))

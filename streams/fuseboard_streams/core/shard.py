@@ -85,11 +85,12 @@ class Shard:
         self._breakers = Breakers(settings.breaker)
         self.counters = ShardCounters()
         self._engine = Engine(settings, state, self._identities, self._book)
-        self._clearing = Clearing(settings, self._engine.spending, self._identities, self._breakers)
+        self._clearing = Clearing(settings, self._engine.conditions, self._identities, self._breakers)
         self._decisions = Decisions(
             settings, state, self._identities, self._breakers, self.counters, self._book, self._engine, self._clearing
         )
         self._intake = Intake(settings, state, self.counters)
+        self._intake.count_each = self._engine.losses.wanted
         self._follower = follower
         self._told = {
             REQUESTS: follower.on_requests,
@@ -365,7 +366,7 @@ class Shard:
     def _piece_end(self, stream: I64, begin: int) -> int:
         """Where the next timer known now falls due, or where one made from here on might."""
         limit = int(stream[begin]) + self._settings.piece_us
-        for due in (self._breakers.next_due(), self._clearing.at):
+        for due in (self._breakers.next_due(), self._clearing.at, self._engine.next_stop):
             limit = limit if due is None else min(limit, due)
         return max(int(np.searchsorted(stream, limit, side="left")), begin + 1)
 
@@ -374,6 +375,7 @@ class Shard:
         keys = (state.tools, piece.tool), (state.actors, piece.actor)
         state.expire(piece.seconds, piece.client, *keys)
         fresh = self._intake.unseen(piece.client, piece.calls.seq, piece.seconds, *keys)
+        self._engine.on_numbers(piece.actor, piece.stream, self._intake.numbers)
         if not fresh.all():
             piece = piece.part(fresh)
         if len(piece) == 0:
@@ -388,6 +390,9 @@ class Shard:
         keys = ((self._state.actors, piece.actor),)
         self._state.expire(piece.seconds, piece.client, *keys)
         fresh = self._intake.unseen(piece.client, piece.events.seq, piece.seconds, *keys)
+        if piece.events.topic != REQUESTS:
+            # Those are numbered by the router, not by the actor.
+            self._engine.on_numbers(piece.actor, piece.stream, self._intake.numbers)
         if not fresh.all():
             piece = piece.part(fresh)
         if len(piece) == 0:
@@ -404,7 +409,7 @@ class Shard:
             return self._engine.on_steps(piece.actor, own[COST], events.ts, piece.stream, on_time)
         if events.topic == DECISIONS:
             return self._engine.on_decisions(piece, on_time)
-        return self._engine.on_others(piece.stream)
+        return self._engine.on_requests(piece, on_time)
 
 
 def _between_probes(piece: Piece) -> Iterator[Piece]:
