@@ -1,4 +1,4 @@
-"""What the rules find beside the failure statistic: spending, violations, stuck sessions, others' signals. Pure."""
+"""What the rules find beside the failure statistic, each kind in its own module, and in others' signals. Pure."""
 
 from __future__ import annotations
 

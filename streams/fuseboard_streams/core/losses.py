@@ -117,13 +117,20 @@ class Losses:
             self._settle(unique[table["cell"][unique] != cell], cell, width)
             np.add.at(table["expected"], part, expected[a:b])
             np.add.at(table["missing"], part, gaps[a:b])
-            # The first event from which on numbers of the actor are missing.
-            due = np.full(len(unique), NEVER, dtype=np.int64)
-            order = np.argsort(owner, kind="stable")
-            lossy = _from_first(owner[order], (gaps[a:b] > 0)[order], table["lossy"][unique] > 0)
-            np.minimum.at(due, owner[order][lossy], whole_second(stream[a:b][order][lossy] + self._ahead_us))
-            table["lossy"][unique[due < NEVER]] = 1
-            self._waiting.ask(unique, due)
+            self._wait(unique, owner, gaps[a:b] > 0, stream[a:b])
+
+    def _wait(self, rows: Rows, owner: NDArray[np.intp], skipped: NDArray[np.bool_], stream: I64) -> None:
+        """Ask about the rows of which numbers are missing, after the first event from which on they are."""
+        table = self._table
+        before = table["lossy"][rows] > 0
+        if not (skipped.any() or before.any()):
+            return
+        order = np.argsort(owner, kind="stable")
+        lossy = order[_from_first(owner[order], skipped[order], before)]
+        due = np.full(len(rows), NEVER, dtype=np.int64)
+        np.minimum.at(due, owner[lossy], whole_second(stream[lossy] + self._ahead_us))
+        table["lossy"][rows[due < NEVER]] = 1
+        self._waiting.ask(rows, due)
 
     def _settle(self, rows: Rows, cell: int, width: int) -> None:
         """Put the sums of cells that are over into the rings, and begin another."""
