@@ -139,6 +139,11 @@ class Breakers:
         """The ids of all breakers that are not CLOSED, in order."""
         return tuple(sorted(self._open))
 
+    @property
+    def all_closed(self) -> bool:
+        """Whether no breaker holds anything back."""
+        return not self._open
+
     # --- what rules say
 
     def fire(

@@ -1,35 +1,42 @@
-"""Who is held for burning a budget: asked on a grid of stream time whether that has stopped."""
+"""Who is held for a condition that may last: asked on a grid of stream time whether it is still on."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from fuseboard_schemas.keys import parse_breaker_id
 from fuseboard_streams.core.breaker import Moment, id_of
+from fuseboard_streams.core.rulebook import RuleView
 from fuseboard_streams.core.spending import GRID_US
 
 if TYPE_CHECKING:
     from fuseboard_streams.core.breakers import Breakers
     from fuseboard_streams.core.firing import Firing
     from fuseboard_streams.core.identity import Identities
-    from fuseboard_streams.core.rulebook import RuleView
     from fuseboard_streams.core.settings import CoreSettings
-    from fuseboard_streams.core.spending import Spending
 
+StillOn: TypeAlias = Callable[[RuleView, int, int], bool]
+"""Rule, row of the actor and stream time to whether the rule's condition is on."""
 ASKED_AT: Final = "burning_asked_at"
 """Name of `Clearing.at` in the state log."""
 
 
 class Clearing:
-    """Keeps asking about the holds, real and virtual, of rules about burn rates. Derived state but for `at`."""
+    """Keeps asking about the holds, real and virtual, of rules whose condition lasts. Derived state but for `at`."""
 
-    def __init__(self, settings: CoreSettings, spending: Spending, identities: Identities, breakers: Breakers) -> None:
+    def __init__(
+        self,
+        settings: CoreSettings,
+        conditions: Sequence[tuple[RuleView, StillOn]],
+        identities: Identities,
+        breakers: Breakers,
+    ) -> None:
         self._ahead_us = settings.piece_us
-        self._spending = spending
         self._identities = identities
         self._breakers = breakers
         self._held: set[tuple[str, str]] = set()
-        self._views: dict[str, RuleView] = {view.rule.rule: view for view in spending.burns}
+        self._conditions = {view.rule.rule: (view, still_on) for view, still_on in conditions}
         self._before: tuple[set[tuple[str, str]], int | None] = (set(), None)
         self.at: int | None = None
         """When to ask next, a whole second; None while nobody is held."""
@@ -48,13 +55,13 @@ class Clearing:
         for key in self._breakers.open_ids():
             row = self._breakers.get(key)
             if row is not None:
-                self._held |= {(key, held.rule) for held in row.holds if held.rule in self._views}
-        self._held |= {key for key in self._breakers.virtual.open_keys() if key[1] in self._views}
+                self._held |= {(key, held.rule) for held in row.holds if held.rule in self._conditions}
+        self._held |= {key for key in self._breakers.virtual.open_keys() if key[1] in self._conditions}
 
     def note(self, firing: Firing) -> None:
-        """A rule has fired: if it is one about burn rates, its target is asked about from now on."""
+        """A rule has fired: if its condition may last, its target is asked about from now on."""
         rule = firing.view.rule.rule
-        if rule in self._views:
+        if rule in self._conditions:
             self._held.add((id_of(firing.target), rule))
             if self.at is None:
                 # Not within the piece that is being folded, wherever it was cut.
@@ -64,11 +71,12 @@ class Clearing:
         """Ask about everybody who is held."""
         for key, rule in sorted(self._held):
             target = parse_breaker_id(key)
+            view, still_on = self._conditions[rule]
             actor = self._identities.find_actor(target.tenant, target.actor or "")
             moment = Moment(now_us)
             if not self._open(key, rule, now_us):
                 self._held.discard((key, rule))
-            elif actor is not None and self._spending.still_burning(self._views[rule], actor, now_us):
+            elif actor is not None and still_on(view, actor, now_us):
                 self._breakers.burning(target, rule, moment)
             else:
                 self._breakers.cleared(target, rule, moment)

@@ -14,6 +14,7 @@ from fuseboard_detectors.arithmetic import log10
 from fuseboard_schemas.keys import Target, breaker_id
 from fuseboard_schemas.records import Effect, Scope, SignalLevel
 from fuseboard_streams.core.breaker import Breaker, Evidence, Moment
+from fuseboard_streams.core.gates import Gates
 from fuseboard_streams.core.piece import ERROR, OK, TIMEOUT, Piece
 from fuseboard_streams.core.rulings import Output, Rulings, words_of
 from fuseboard_streams.core.runs import places
@@ -41,7 +42,7 @@ Index: TypeAlias = NDArray[np.intp]
 
 _EFFECTS = tuple(Effect)
 _METRIC = "calls.failed"
-_TICKS, _PROBES, _TOOLS, _ACTORS, _RULES = range(5)
+_TICKS, _GATES, _PROBES, _TOOLS, _ACTORS, _RULES = range(6)
 """The order of what one call decides."""
 
 
@@ -88,6 +89,8 @@ class Decisions:
         self._clearing = clearing
         self._counters = counters
         self.rulings = Rulings(breakers, settings.breaker, counters, self._thaw)
+        self._book = book
+        self._gates = Gates(state.tools, state.actors, book, breakers, identities.tool_names)
         self._pending: list[tuple[int, int, Callable[[], None]]] = []
         self._traces: dict[int, int | None] = {}
         self._tools = _Level(_TOOLS, Scope.ACTOR_TOOL, state.tools, state.tool_cap, book.tools)
@@ -96,6 +99,8 @@ class Decisions:
     def use(self, engine: Engine, clearing: Clearing) -> None:
         """Follow other rules from now on."""
         self._engine, self._clearing = engine, clearing
+        tools, actors = self._state.tools, self._state.actors
+        self._gates = Gates(tools, actors, self._book, self._breakers, self._identities.tool_names)
 
     @property
     def traces_evicted(self) -> int:
@@ -108,6 +113,11 @@ class Decisions:
         The statistics take many calls at once, but nothing that is decided may overtake what comes before it: a probe
         comes alone (`Shard` cuts pieces around them).
         """
+        for part in self._gates.short(piece):
+            whole = part == slice(0, len(piece))
+            self._fold(piece if whole else piece.part(part), on_time[part])
+
+    def _fold(self, piece: Piece, on_time: Bools) -> None:
         outcome = piece.calls.outcome
         counted = on_time & (outcome <= TIMEOUT)
         probes = counted & piece.calls.probe
@@ -131,10 +141,12 @@ class Decisions:
         else:
             self._fold_statistics(piece, counted)
         # One call may end a probe, trip its tool and its actor, in this order; calls are in the order of the log.
-        for firing in self._engine.on_calls(piece, on_time):
+        for firing in sorted(self._engine.on_calls(piece, on_time), key=lambda each: each.order):
             # A tick comes before the event that follows it, the rules after the statistics.
             order = _TICKS if firing.decided is None else _RULES
             self._pending.append((firing.position, order, partial(self._fire, firing, piece.calls)))
+        for at in self._gates.candidates(piece, on_time).tolist():
+            self._pending.append((at, _GATES, partial(self._judge, piece, at)))
         for _, _, publish in sorted(self._pending, key=lambda p: (p[0], p[1])):
             publish()
         self._pending.clear()
@@ -155,6 +167,10 @@ class Decisions:
         """Take what a rule found in one record."""
         self.rulings.fire(firing, event_id, offset)
         self._clearing.note(firing)
+
+    def _judge(self, piece: Piece, at: int) -> None:
+        """Whether a call passed a gate that was shut, by the breakers as they are before it."""
+        self.fire(self._gates.judge(piece, at), piece.calls)
 
     def _may_evict(self, failures: int) -> bool:
         return self._tools.cap.nearly_full(failures) or self._actors.cap.nearly_full(failures)
@@ -315,6 +331,7 @@ class Decisions:
         else:
             return
         if row is not None:
+            self._gates.note(level.table, row, breaker)
             self._follow(level, row, breaker)
 
     def _follow(self, level: _Level, row: int, breaker: Breaker) -> None:

@@ -36,15 +36,20 @@ class Deduplicated:
     """Numbers skipped."""
     recovered: int
     """Numbers behind the highest that have come in now."""
+    expected: I64 | None = None
+    """How many numbers each event showed to be due, its own among them and those skipped before it; shape (n,)."""
+    gaps: I64 | None = None
+    """How many it skipped; -1 where it had been skipped and has come in now; shape (n,)."""
 
 
-def deduplicate(clients: Table, row: Rows, seq: I64) -> Deduplicated:
+def deduplicate(clients: Table, row: Rows, seq: I64, *, each: bool = False) -> Deduplicated:
     """Drop repeats and remember what is new. The rows have been touched.
 
     Args:
         clients: with columns ``last_seq`` (-1: nothing seen) and ``window`` (bit j: last_seq - j was seen).
         row: each event's client, shape (n,), in event order.
         seq: its number, shape (n,), not negative.
+        each: whether to say of each event what it shows to be missing.
     """
     n = len(row)
     keys = (row.astype(np.uint64) << np.uint64(32)) | np.arange(n, dtype=np.uint64)
@@ -59,14 +64,31 @@ def deduplicate(clients: Table, row: Rows, seq: I64) -> Deduplicated:
     before[starts] = clients["last_seq"][heads]
     rising = np.logical_and.reduceat(ordered > before, starts)
     fresh = np.ones(n, dtype=np.bool_)
+    shown = _Shown(n, index, np.where(before >= 0, ordered - before, 1)) if each else None
     ends = np.append(starts[1:], n) - 1
     missing = _advance(clients, heads, rising, starts, ends, ordered)
     recovered = 0
     if not rising.all():
-        skipped, recovered = _one_by_one(clients, places(~rising), heads, starts, ends, ordered, index, fresh)
+        skipped, recovered = _one_by_one(clients, places(~rising), heads, starts, ends, ordered, index, fresh, shown)
         missing += skipped
     kept = int(np.count_nonzero(fresh))
-    return Deduplicated(fresh, n - kept, missing, recovered)
+    result = Deduplicated(fresh, n - kept, missing, recovered)
+    if shown is not None:
+        result.expected, result.gaps = shown.expected, shown.gaps
+    return result
+
+
+class _Shown:
+    """What each event shows to be due and to be missing."""
+
+    def __init__(self, n: int, index: Rows, steps: I64) -> None:
+        self.expected = np.empty(n, dtype=np.int64)
+        # Right where numbers only rise; elsewhere it is written over.
+        self.expected[index] = steps
+        self.gaps = self.expected - 1
+
+    def put(self, at: int, expected: int, gap: int) -> None:
+        self.expected[at], self.gaps[at] = expected, gap
 
 
 def _advance(
@@ -100,6 +122,7 @@ def _one_by_one(
     seq: I64,
     index: Rows,
     fresh: NDArray[np.bool_],
+    shown: _Shown | None,
 ) -> tuple[int, int]:
     """Numbers skipped, and skipped ones that have come in."""
     missing = recovered = 0
@@ -108,16 +131,22 @@ def _one_by_one(
         last, window = int(clients["last_seq"][row]), int(clients["window"][row])
         for i in range(int(starts[segment]), int(ends[segment]) + 1):
             number = int(seq[i])
+            expected = gap = 0
             if last < 0 or number > last:
                 step = number - last
-                missing += 0 if last < 0 else step - 1
+                gap = 0 if last < 0 else step - 1
+                expected = gap + 1
+                missing += gap
                 window = ((window << step) & _MASK if last >= 0 and step < _BITS else 0) | 1
                 last = number
             elif last - number >= _BITS - 1 or window >> (last - number) & 1:
                 fresh[index[i]] = False
             else:
                 window |= 1 << (last - number)
+                gap = -1
                 recovered += 1
+            if shown is not None:
+                shown.put(int(index[i]), expected, gap)
         clients["last_seq"][row] = last
         clients["window"][row] = np.uint64(window)
     return missing, recovered

@@ -1,4 +1,4 @@
-"""What the rules find beside the failure statistic: spending, violations, stuck sessions, others' signals. Pure."""
+"""What the rules find beside the failure statistic, each kind in its own module, and in others' signals. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import Decision, DeniedBy, Mode, Severity, SignalLevel
 from fuseboard_streams.core.firing import Facts, Firing
+from fuseboard_streams.core.first_use import FirstUses, Uses
+from fuseboard_streams.core.losses import Losses
 from fuseboard_streams.core.piece import OK, TIMEOUT
 from fuseboard_streams.core.rulebook import NONE
 from fuseboard_streams.core.ruleset import SignalTest
 from fuseboard_streams.core.runs import places
 from fuseboard_streams.core.sessions import SessionCalls, Sessions
+from fuseboard_streams.core.silence import Silence
 from fuseboard_streams.core.spending import Costs, Spending
 from fuseboard_streams.core.traces import trace_digest
 from fuseboard_streams.core.violations import SEVERITIES, Hits, Violations
@@ -24,8 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fuseboard_schemas.records import Signal
+    from fuseboard_streams.core.clearing import StillOn
     from fuseboard_streams.core.events import EventPiece
     from fuseboard_streams.core.identity import Identities
+    from fuseboard_streams.core.intake import Numbers
     from fuseboard_streams.core.piece import Piece
     from fuseboard_streams.core.rulebook import Rulebook, RuleView
     from fuseboard_streams.core.settings import CoreSettings
@@ -53,6 +58,9 @@ class Engine:
         self.spending = Spending(state.spends, state.actors, book)
         self.violations = Violations(state.violators, state.actors, book, state.refer)
         self.sessions = Sessions(state.sessions, state.actors, book, settings)
+        self.first_uses = FirstUses(state.tools, state.actors, book)
+        self.losses = Losses(state.losses, state.actors, book, settings, state.refer)
+        self.silence = Silence(state.requests, state.actors, book, settings)
         self._signals = book.asking(SignalTest)
 
     # --- events
@@ -60,24 +68,29 @@ class Engine:
     def on_calls(self, piece: Piece, on_time: Bools) -> list[Firing]:
         """A piece of calls, probes among them."""
         calls = piece.calls
+        self.silence.heard(piece.actor, piece.ts)
         found = self._spent(Costs(piece.actor, calls.cost, piece.ts, piece.stream, on_time))
-        if not (self.violations.wanted or self.sessions.wanted):
+        if not (self.violations.wanted or self.sessions.wanted or self.first_uses.wanted):
             return found
         actions = on_time & ~calls.probe & (calls.denied_by != _BY_BREAKER)
         if self.violations.wanted:
             found += self._violating_calls(piece, places(actions))
         if self.sessions.wanted:
             found += self._session_calls(piece, actions)
+        if self.first_uses.wanted:
+            found += self._first_uses(piece, places(actions))
         return found
 
     def on_steps(self, actor: Rows, micro_usd: I64, ts: I64, stream: I64, on_time: Bools) -> list[Firing]:
         """A run of trace steps: what models cost."""
+        self.silence.heard(actor, ts)
         return self._spent(Costs(actor, micro_usd, ts, stream, on_time))
 
     def on_decisions(self, piece: EventPiece, on_time: Bools) -> list[Firing]:
         """A run of policy decisions."""
         events = piece.events
-        found = self.on_others(piece.stream)
+        self.silence.heard(piece.actor, events.ts)
+        found = self._time_passes(piece.stream)
         own = events.columns
         denied = places((own["decision"] == _DENY) & (own["mode"] == _IN_EFFECT) & on_time)
         if len(denied) == 0 or not self.violations.wanted:
@@ -87,8 +100,19 @@ class Engine:
         hits = Hits(denied, piece.actor[denied], traces, severity, events.ts[denied], piece.stream[denied])
         return found + self.violations.fold(hits, np.empty(0, dtype=np.int64))
 
-    def on_others(self, stream: I64) -> list[Firing]:
-        """A run of events that no rule asks about: time passes."""
+    def on_requests(self, piece: EventPiece, on_time: Bools) -> list[Firing]:
+        """A run of session requests."""
+        events = piece.events
+        accepted = on_time & events.columns["accepted"].astype(np.bool_)
+        self.silence.requested(piece.actor, events.ts, piece.stream, accepted)
+        return self._time_passes(piece.stream)
+
+    def on_numbers(self, actor: Rows, stream: I64, numbers: Numbers | None) -> None:
+        """What the numbers of a run of an actor's own events show to be missing, repeats among them."""
+        if numbers is not None:
+            self.losses.fold(actor[numbers.at], numbers.expected, numbers.gaps, stream[numbers.at])
+
+    def _time_passes(self, stream: I64) -> list[Firing]:
         return self.spending.pass_time(stream) if self.spending.wanted else []
 
     def _spent(self, costs: Costs) -> list[Firing]:
@@ -126,17 +150,33 @@ class Engine:
     # --- time
 
     def advance(self, to_us: int) -> list[Firing]:
-        """Run the tick that is still to come, if it lies at or before a time."""
-        return self.spending.advance(to_us)
+        """Run the ticks that are still to come, if they lie at or before a time."""
+        return self.spending.advance(to_us) + self.losses.advance(to_us) + self.silence.advance(to_us)
 
     @property
     def next_tick(self) -> int | None:
         """When a tick is due; None if there is none."""
-        return self.spending.next_tick
+        return _sooner(self.spending.next_tick, self.next_stop)
+
+    @property
+    def next_stop(self) -> int | None:
+        """When a tick is due that no run of events may go beyond; None if there is none."""
+        return _sooner(self.losses.next_tick, self.silence.next_tick)
+
+    @property
+    def conditions(self) -> tuple[tuple[RuleView, StillOn], ...]:
+        """The rules about an actor whose condition may last, and who says whether it is still on."""
+        return (
+            *((view, self.spending.still_burning) for view in self.spending.burns),
+            *((view, self.losses.still_on) for view in self.losses.views),
+            *((view, self.silence.still_on) for view in self.silence.views),
+        )
 
     def rebuild(self, stream_time: int) -> None:
         """Make anew what follows from the tables, after a restore or a rollback."""
         self.spending.rebuild(stream_time)
+        self.losses.rebuild()
+        self.silence.rebuild()
 
     # --- calls
 
@@ -177,6 +217,14 @@ class Engine:
             lambda number: self._identities.tool_names[number],
             lambda position: calls.strings("trace_id", np.array([position]))[0] or "",
         )
+
+    def _first_uses(self, piece: Piece, at: NDArray[np.intp]) -> list[Firing]:
+        uses = Uses(at, piece.actor[at], piece.tool[at], piece.stream[at])
+        return self.first_uses.fold(uses, lambda number: self._identities.tool_names[number])
+
+
+def _sooner(one: int | None, other: int | None) -> int | None:
+    return min((each for each in (one, other) if each is not None), default=None)
 
 
 def _digests(traces: Sequence[str | None], offset: I64) -> NDArray[np.uint64]:

@@ -40,6 +40,9 @@ class Firing:
     """When what it asks for ends by itself."""
 
     @property
-    def order(self) -> tuple[int, int, int]:
-        """Firings are taken in the order of the log, ticks before the event that follows them, then by rule."""
-        return self.position, self.time_us, self.view.order
+    def order(self) -> tuple[int, int, int, str, str]:
+        """Firings are taken in the order of the log, ticks before the event that follows them, then by rule.
+
+        What one tick finds of one rule is taken by its targets' names: rows are numbered as they happen to be free.
+        """
+        return self.position, self.time_us, self.view.order, self.target.tenant, self.target.actor or ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from fuseboard_streams.core.dedup import deduplicate
 from fuseboard_streams.core.events import COST, TRACES, ActorEvents
 from fuseboard_streams.core.identity import Rejected, too_old
 from fuseboard_streams.core.prepare import NO_COST, NO_SEQ, ToolCalls
+from fuseboard_streams.core.runs import places
 from fuseboard_streams.core.settings import DOLLAR
 from fuseboard_streams.core.state import NO_ACTOR
 
@@ -26,6 +28,19 @@ I64: TypeAlias = NDArray[np.int64]
 Rows: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
 Seconds: TypeAlias = NDArray[np.int32]
+Places: TypeAlias = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What the numbers of m events of a piece of n show to be missing."""
+
+    at: Places
+    """Which events they are, shape (m,)."""
+    expected: I64
+    """How many numbers each shows to be due, shape (m,); see `dedup.Deduplicated`."""
+    gaps: I64
+
 
 B = TypeVar("B", ToolCalls, ActorEvents)
 
@@ -38,6 +53,10 @@ class Intake:
         self._state = state
         self._counters = counters
         self._rejected: list[Rejected] = []
+        self.count_each = False
+        """Whether somebody asks what each event shows to be missing."""
+        self.numbers: Numbers | None = None
+        """That, of the last piece that `unseen` was given; None if there is nothing."""
 
     # --- field rules
 
@@ -127,6 +146,7 @@ class Intake:
         for table, rows in keys:
             _seen(table, rows, seconds)
         fresh = np.ones(len(client), dtype=np.bool_)
+        self.numbers = None
         numbered = client >= 0
         if not numbered.any():
             return fresh
@@ -134,11 +154,13 @@ class Intake:
         rows = client if whole else client[numbered]
         clients = self._state.clients
         _seen(clients, rows, seconds if whole else seconds[numbered])
-        result = deduplicate(clients, rows, seq if whole else seq[numbered])
+        result = deduplicate(clients, rows, seq if whole else seq[numbered], each=self.count_each)
         self._counters.duplicates += result.duplicates
         if gaps:
             self._counters.missing += result.missing
             self._counters.recovered += result.recovered
+            if result.expected is not None and result.gaps is not None:
+                self.numbers = Numbers(places(numbered), result.expected, result.gaps)
         fresh[numbered] = result.fresh
         return fresh
 

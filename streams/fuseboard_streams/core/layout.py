@@ -58,20 +58,29 @@ def _hash() -> Family:
     return Family("hash", (Column("lo", "u8"), Column("hi", "u8")), volatile=True)
 
 
+def _gate() -> Family:
+    # What the row's breaker refuses, looked up again where it says nothing; see ``core/gates.py``.
+    return Family("gate", (Column("gate", "u1"),), volatile=True)
+
+
 def actors_table(settings: CoreSettings, level: FailureLevel) -> Table:
     """One row per actor; ``refs`` counts the tool and client rows that point at it."""
     key = Family("key", (Column("tenant", str), Column("actor", str), *_in_force()))
     refs = Family("refs", (Column("refs", "i4"),))
     # Rows of other tables that only some actors have.
-    slots = Family("slots", (Column("spend", "i4", default=-1), Column("violated", "u1")))
-    families = (_hash(), key, refs, _hot(), _statistic(level.params(0), ring=True), slots)
+    slots = Family(
+        "slots", (Column("spend", "i4", default=-1), Column("violated", "u1"), Column("asked", "i4", default=-1))
+    )
+    experience = Family("experience", (Column("calls", "i4"),))
+    families = (_hash(), key, refs, _hot(), _statistic(level.params(0), ring=True), slots, experience, _gate())
     return Table("actors", families, limit=settings.max_actors, key=("lo", "hi"))
 
 
 def tools_table(settings: CoreSettings, level: FailureLevel) -> Table:
     """One row per actor and tool: the actor's row and the tool's number."""
     key = Family("key", (Column("actor", "i4"), Column("tool", "i4"), *_in_force()))
-    families = (_hash(), key, _hot(), _statistic(level.params(0), ring=False))
+    used = Family("used", (Column("used", "u1"),))
+    families = (_hash(), key, _hot(), _statistic(level.params(0), ring=False), used, _gate())
     return Table("tools", families, limit=settings.max_tools, key=("lo", "hi"))
 
 

@@ -90,6 +90,7 @@ class Shard:
         )
         self._before_rules: RuleSet | None = None
         self._intake = Intake(settings, state, self.counters)
+        self._intake.count_each = self._engine.losses.wanted
         self._follower = follower
         self._told = {
             REQUESTS: follower.on_requests,
@@ -137,11 +138,12 @@ class Shard:
         self._engine, self._clearing = self._watchers()
         self._clearing.at = at
         self._decisions.use(self._engine, self._clearing)
+        self._intake.count_each = self._engine.losses.wanted
         self._engine.rebuild(self.stream_time)
 
     def _watchers(self) -> tuple[Engine, Clearing]:
         engine = Engine(self._settings, self._state, self._identities, self._book)
-        return engine, Clearing(self._settings, engine.spending, self._identities, self._breakers)
+        return engine, Clearing(self._settings, engine.conditions, self._identities, self._breakers)
 
     # --- a transaction
 
@@ -420,7 +422,7 @@ class Shard:
     def _piece_end(self, stream: I64, begin: int) -> int:
         """Where the next timer known now falls due, or where one made from here on might."""
         limit = int(stream[begin]) + self._settings.piece_us
-        for due in (self._breakers.next_due(), self._clearing.at):
+        for due in (self._breakers.next_due(), self._clearing.at, self._engine.next_stop):
             limit = limit if due is None else min(limit, due)
         return max(int(np.searchsorted(stream, limit, side="left")), begin + 1)
 
@@ -433,6 +435,7 @@ class Shard:
         keys = (state.tools, piece.tool), (state.actors, piece.actor)
         state.expire(piece.seconds, piece.client, *keys)
         fresh = self._intake.unseen(piece.client, piece.calls.seq, piece.seconds, *keys)
+        self._engine.on_numbers(piece.actor, piece.stream, self._intake.numbers)
         if not fresh.all():
             piece = piece.part(fresh)
         if len(piece) == 0:
@@ -447,6 +450,9 @@ class Shard:
         keys = ((self._state.actors, piece.actor),)
         self._state.expire(piece.seconds, piece.client, *keys)
         fresh = self._intake.unseen(piece.client, piece.events.seq, piece.seconds, *keys)
+        if piece.events.topic != REQUESTS:
+            # Those are numbered by the router, not by the actor.
+            self._engine.on_numbers(piece.actor, piece.stream, self._intake.numbers)
         if not fresh.all():
             piece = piece.part(fresh)
         if len(piece) == 0:
@@ -463,7 +469,7 @@ class Shard:
             return self._engine.on_steps(piece.actor, own[COST], events.ts, piece.stream, on_time)
         if events.topic == DECISIONS:
             return self._engine.on_decisions(piece, on_time)
-        return self._engine.on_others(piece.stream)
+        return self._engine.on_requests(piece, on_time)
 
 
 def _between_probes(piece: Piece) -> Iterator[Piece]:

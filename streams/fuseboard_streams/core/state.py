@@ -18,10 +18,12 @@ from fuseboard_streams.core.layout import (
     tools_table,
     traces_table,
 )
+from fuseboard_streams.core.losses import emptied, losses_table
 from fuseboard_streams.core.remembered import RememberedIds
 from fuseboard_streams.core.runs import places
 from fuseboard_streams.core.sessions import sessions_table
 from fuseboard_streams.core.settings import SECOND, CoreSettings
+from fuseboard_streams.core.silence import requests_table
 from fuseboard_streams.core.spending import spends_table
 from fuseboard_streams.core.statistics import Statistic
 from fuseboard_streams.core.store import Delta, Store
@@ -65,12 +67,14 @@ class ShardState:
         self.spends = spends_table(settings)
         self.violators = violators_table(settings)
         self.sessions = sessions_table(settings)
+        self.losses = losses_table(settings)
+        self.requests = requests_table(settings)
         tool_traces = traces_table("tool_traces", settings)
         actor_traces = traces_table("actor_traces", settings)
         # What points at actors comes before them: a slice that forgets it frees the actor.
         self.tables_in_order: tuple[Table, ...] = (
-            self.tools, self.clients, self.violators, self.actors, self.rings, self.spends, self.sessions,
-            tool_traces, actor_traces,
+            self.tools, self.clients, self.violators, self.losses, self.actors, self.rings, self.spends, self.requests,
+            self.sessions, tool_traces, actor_traces,
         )  # fmt: skip
         self._store = Store(self.tables_in_order)
         tool, actor = book.tools.params(0), book.actors.params(0)
@@ -88,6 +92,7 @@ class ShardState:
         self._store.expire("actors", self._expired_actors)
         self._store.expire("violators", self._expired_violators)
         self._store.expire("sessions", self._expired_sessions)
+        self._store.expire("losses", self._expired_losses)
 
     # --- a transaction
 
@@ -288,6 +293,22 @@ class ShardState:
         ):  # fmt: skip
             table[name][rows] = 0
         table["p0"][rows] = 0.0
+        family, column = ("used", "used") if table is self.tools else ("experience", "calls")
+        known = table.used_rows(family, rows)
+        table.touch(family, known)
+        table[column][known] = 0
+        if table is self.actors:
+            self._answer(rows)
+
+    def _answer(self, actors: Rows) -> None:
+        """What was requested of these actors is forgotten with them."""
+        rows = self.actors["asked"][actors]
+        rows = rows[rows >= 0]
+        for family, columns in (("heard", ("heard",)), ("unanswered", ("requests", "since")), ("due", ("due",))):
+            known = self.requests.used_rows(family, rows)
+            self.requests.touch(family, known)
+            for column in columns:
+                self.requests[column][known] = 0
 
     def _expired(self, table: Table, rows: NDArray[np.int32], limit_us: int) -> NDArray[np.bool_]:
         idle: NDArray[np.int64] = self._now_s - table["last_seen"][rows].astype(np.int64)
@@ -316,6 +337,12 @@ class ShardState:
             self.refer(self.violators["actor"][rows[gone]].astype(np.int64), -1)
         return gone
 
+    def _expired_losses(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
+        gone = emptied(self.losses, rows, (self._now_s + EPOCH_S) * SECOND)
+        if gone.any():
+            self.refer(self.losses["actor"][rows[gone]].astype(np.int64), -1)
+        return gone
+
     def _expired_sessions(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
         return self._expired(
             self.sessions, rows, min(self._settings.session_idle_us, self._settings.forget_after_us // 2)
@@ -326,7 +353,7 @@ class ShardState:
         gone = self._expired(actors, rows, self._settings.forget_after_us)
         gone &= (actors["frozen"][rows] == 0) & (actors["refs"][rows] == 0)
         if gone.any():
-            for column, table in (("ring", self.rings), ("spend", self.spends)):
+            for column, table in (("ring", self.rings), ("spend", self.spends), ("asked", self.requests)):
                 theirs = actors[column][rows[gone]]
                 table.free(theirs[theirs >= 0])
         return gone

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuseboard_streams.core.dedup import deduplicate
+from fuseboard_streams.core.layout import clients_table
+from fuseboard_streams.core.settings import CoreSettings
+from fuseboard_streams.core.tables import Table
 from tests.support.calls import Call, fold, make_shard
 
 _numbers = st.one_of(st.integers(0, 12), st.integers(0, 200), st.sampled_from([63, 64, 65, 126, 127, 128, 2**40]))
+
+
+def clients() -> Table:
+    """Three clients of whom nothing has been seen."""
+    table = clients_table(CoreSettings())
+    table.begin()
+    table.touch("hot", table.add(np.arange(3, dtype=np.uint64), np.zeros(3, dtype=np.uint64)))
+    return table
 
 
 class Window:
@@ -45,6 +58,21 @@ def test_the_window_is_a_set(sent: list[tuple[int, int, int | None]], cuts: list
     assert shard.counters.duplicates == len(sent) - admitted
     assert shard.counters.missing == sum(window.missing for window in windows.values())
     assert shard.counters.recovered == sum(window.recovered for window in windows.values())
+
+
+@given(sent=st.lists(st.tuples(st.integers(0, 2), _numbers), min_size=1, max_size=80))
+def test_what_each_number_shows_adds_up(sent: list[tuple[int, int]]) -> None:
+    """Event by event as in one piece; expected are as many as came and are missing."""
+    whole, torn = clients(), clients()
+    columns = tuple(np.array([each[i] for each in sent], dtype=np.int64) for i in range(2))
+    at_once = deduplicate(whole, *columns, each=True)
+    parts = [deduplicate(torn, columns[0][i : i + 1], columns[1][i : i + 1], each=True) for i in range(len(sent))]
+    assert at_once.expected is not None
+    assert at_once.gaps is not None
+    assert at_once.expected.tolist() == [int(part.expected[0]) for part in parts if part.expected is not None]
+    assert at_once.gaps.tolist() == [int(part.gaps[0]) for part in parts if part.gaps is not None]
+    assert at_once.gaps.sum() == at_once.missing - at_once.recovered
+    assert at_once.expected.sum() == at_once.fresh.sum() + at_once.gaps.sum()
 
 
 def test_63_behind_is_a_repeat_and_62_is_not() -> None:

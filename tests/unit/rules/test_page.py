@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fuseboard_schemas.axes import axes_of
 from fuseboard_schemas.records import Action
-from fuseboard_streams.core.commands import axes_of
 from fuseboard_streams.rules.compile import PACKAGED, compile_rules
 
 ROOT = Path(__file__).parents[3]
