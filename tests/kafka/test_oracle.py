@@ -70,8 +70,9 @@ def test_workers_killed_and_frozen_at_random_write_what_an_undisturbed_one_write
 def test_workers_with_several_inputs_write_what_their_journals_give(
     quick_kafka: KafkaServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """How topics interleave is in the journal alone, so every run is compared with a replay of its own."""
-    plan = Plan(kills=15, stops=4, seed=3, several=True)
+    """How topics interleave is in the journal alone, and so is when which rules held: every run is compared with a replay
+    of its own journal, while the rules change all the time."""
+    plan = Plan(kills=15, stops=4, seed=3, several=True, rules=150)
 
     result = oracle(quick_kafka.bootstrap, "several.", plan, tmp_path)
 
@@ -89,6 +90,10 @@ def test_workers_with_several_inputs_write_what_their_journals_give(
     )
     assert min(whole.mixed, torn.mixed, torn.advances, torn.records["signals"]) > 0
     assert torn.entries > whole.entries
+    # The uninterrupted run has the packaged rules throughout: one change at each shard's first entry.
+    assert result.rules_applied >= 100
+    assert whole.changes == plan.partitions
+    assert torn.changes >= 100
     assert set(result.tally["dead letters"]) == REASONS
     assert min(result.tally["transitions"][cause] for cause in ("TRIP", "COOLDOWN_OVER")) >= 50
     for counter in ("duplicates", "late", "clamped", "signals"):

@@ -26,10 +26,11 @@ from fuseboard_schemas.topics import TOPICS
 from tests.support.brokers import KafkaServer, create_topics
 from tests.support.journal_replay import Inputs, Replay, published, replay, state_log
 from tests.support.oracle_fleet import Fleet, Member
-from tests.support.oracle_input import RULES, SETTINGS, History, InputRecord, Row, make
+from tests.support.oracle_input import SETTINGS, History, InputRecord, Row, make
 from tests.support.oracle_others import mixed
 from tests.support.oracle_outputs import Comparison, Outputs, compare, outputs, tally
 from tests.support.oracle_progress import Progress
+from tests.support.oracle_rules import RULES, Changer
 from tests.support.workers import WorkerProcess
 
 _NEVER_S = 1e9
@@ -65,6 +66,8 @@ class Plan:
     restarts: int = 0
     crashes: int = 0
     several: bool = False
+    rules: int = 0
+    """How often the rules change meanwhile, at most; needs ``several``."""
 
     @property
     def deeds(self) -> list[str]:
@@ -106,6 +109,7 @@ class Result:
     counters: Counter[str] = field(default_factory=Counter)
     """What the uninterrupted worker counted."""
     inputs: int = 0
+    rules_applied: int = 0
     tally: dict[str, Counter[str]] = field(default_factory=dict)
     core: Comparison = field(default_factory=Comparison)
     """The pure core's signals and commands against the uninterrupted worker's."""
@@ -373,7 +377,7 @@ def oracle(
         with _timed(result, "replays"):
             for prefix, written in ((whole, expected), (torn, found)):
                 log = state_log(bootstrap, prefix, plan.partitions)
-                journal = replay(log, Inputs.of(bootstrap, prefix, plan.partitions), SETTINGS, prefix, [RULES])
+                journal = replay(log, Inputs.of(bootstrap, prefix, plan.partitions), SETTINGS, prefix, RULES)
                 result.journals[prefix] = journal
                 result.replayed[prefix] = compare(journal.outputs, published(written))
         result.comparison = compare(*({"dead-letters": _sorted_letters(each)} for each in (expected, found)))
@@ -433,7 +437,10 @@ def _disturbed(
         ) as fleet,
     ):
         fleet.tend()
-        Disturber(plan, fleet, Writer(bootstrap, prefix), progress, result, broker, say).run(parts)
+        changer = Changer(bootstrap, prefix + "rules", plan.rules)
+        with changer.at_work():
+            Disturber(plan, fleet, Writer(bootstrap, prefix), progress, result, broker, say).run(parts)
+        result.rules_applied = changer.applied
         fleet.stop()
         result.workers, result.shut_out, result.unreachable = fleet.started, fleet.shut_out, fleet.unreachable
         result.shut_out_quietly = fleet.shut_out_quietly

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 RULES_KEY: Final = tenant_key("default")
 """The key of the one rules file of a deployment; its patterns say which tenants its rules are for."""
-_LOOK_S: Final = 1.0
+_LOOK_S: Final = 0.25
 """How often a file is looked at, and the topic."""
 
 
