@@ -70,8 +70,7 @@ def test_workers_killed_and_frozen_at_random_write_what_an_undisturbed_one_write
 def test_workers_with_several_inputs_write_what_their_journals_give(
     quick_kafka: KafkaServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """How topics interleave is in the journal alone, and so is when which rules held: every run is compared with a replay
-    of its own journal, while the rules change all the time."""
+    """How topics interleave, and when which rules held, is in the journal alone: a run is compared with its replay."""
     plan = Plan(kills=15, stops=4, seed=3, several=True, rules=150)
 
     result = oracle(quick_kafka.bootstrap, "several.", plan, tmp_path)

@@ -14,9 +14,11 @@ from dataclasses import replace
 import pytest
 
 from fuseboard_schemas.records import BreakerCommand, BreakerState, Outcome, Scope, Signal, SignalLevel
+from fuseboard_streams.core.ruleset import RuleSet
 from fuseboard_streams.core.settings import CoreSettings
 from fuseboard_streams.core.shard import Output, Shard
 from fuseboard_streams.demo.recording import load_recording
+from fuseboard_streams.rules.compile import PACKAGED, compile_rules
 from tests.support.calls import Call, fold, make_shard
 
 OFTEN_FAILING = {"book_reservation": (0.5, 0.6), "update_reservation_flights": (0.35, 0.45)}
@@ -106,3 +108,31 @@ def test_batches_do_not_matter() -> None:
     calls = recorded()
     faulty = with_fault(calls, calls[0].actor, calls[300].at, 0.8, seed=1)
     assert run(faulty)[1] == run(faulty, list(range(0, 1164, 50)))[1]
+
+
+def enforced() -> RuleSet:
+    """The packaged rules, every one of them enforced."""
+    text = PACKAGED.read_bytes().replace(b"mode: shadow", b"mode: enforce").replace(b"mode: warn", b"mode: enforce")
+    return compile_rules(text, "the packaged rules, enforced").rules
+
+
+def test_with_every_packaged_rule_enforced_only_first_uses_are_held() -> None:
+    """Call by call: all four trips are an actor's first call of a tool that it had not used in 200 calls before."""
+    calls = recorded()
+    shard = make_shard(CoreSettings(), rules=enforced())
+    trips = [
+        output.record
+        for output in fold(shard, calls)
+        if isinstance(output.record, Signal) and output.record.level is SignalLevel.TRIP
+    ]
+    found = {((trip.actor or "").rpartition("/")[2], trip.tool) for trip in trips}
+    assert found == {
+        ("trial0", "send_certificate"),
+        ("trial0", "update_reservation_passengers"),
+        ("trial1", "send_certificate"),
+        ("trial2", "send_certificate"),
+    }
+    for trip in trips:
+        mine = [call.tool for call in calls if call.actor == trip.actor]
+        assert trip.rule == "tool-first-use"
+        assert mine.index(str(trip.tool)) >= 200
