@@ -10,6 +10,7 @@ from fuseboard_schemas.records import BreakerCommand, BreakerState, DeadLetterRe
 from fuseboard_streams.core.events import DECISIONS, REQUESTS, TRACES
 from fuseboard_streams.core.inputs import TOOL_CALLS, Inputs
 from fuseboard_streams.core.prepare import NO_COST
+from fuseboard_streams.core.rulebook import Rulebook
 from fuseboard_streams.core.settings import CoreSettings
 from fuseboard_streams.core.shard import Shard
 from fuseboard_streams.core.state import ShardState
@@ -221,9 +222,9 @@ def test_an_actor_that_only_takes_steps_is_not_forgotten() -> None:
 def test_state_of_before_there_were_other_topics_names_the_newest_call() -> None:
     """It was measured against stream time, which only calls moved."""
     settings = CoreSettings()
-    old, new = ShardState(settings), ShardState(settings)
+    old, new = (ShardState(settings, Rulebook(settings)) for _ in range(2))
     shard = make_shard()
     old.begin()
-    old.record(Times(stream=T0), {}, shard._breakers)
+    old.record(Times(stream=T0), {}, shard._breakers, {})
     new.apply(old.encode_changes(256).block)
     assert new.finish_restore(shard._identities, shard._breakers) == Times(T0, {TOOL_CALLS: T0})
