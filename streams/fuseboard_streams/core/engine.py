@@ -172,6 +172,15 @@ class Engine:
             *((view, self.silence.still_on) for view in self.silence.views),
         )
 
+    def forget_unasked(self) -> None:
+        """Drop what no rule asks for, in a transaction: call it when other rules have come into force.
+
+        It would not be kept up, so that a rule of its kind that comes back would go on with what was true once.
+        """
+        for each in (self.first_uses, self.losses, self.silence):
+            if not each.wanted:
+                each.forget()
+
     def rebuild(self, stream_time: int) -> None:
         """Make anew what follows from the tables, after a restore or a rollback."""
         self.spending.rebuild(stream_time)

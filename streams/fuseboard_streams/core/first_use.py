@@ -87,6 +87,13 @@ class FirstUses:
         tools["used"][unused] = 1
         return self._found(uses, at[first], before[first], tool_name)
 
+    def forget(self) -> None:
+        """Begin anew with every actor."""
+        for table, family, column in ((self._tools, "used", "used"), (self._actors, "experience", "calls")):
+            rows = places(table[column] != 0)
+            table.touch(family, rows)
+            table[column][rows] = 0
+
     def _found(self, uses: Uses, at: NDArray[np.intp], before: I64, tool_name: Callable[[int], str]) -> list[Firing]:
         found = []
         for where, calls in zip(at.tolist(), before.tolist(), strict=True):

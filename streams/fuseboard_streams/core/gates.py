@@ -94,9 +94,11 @@ class Gates:
 
     def note(self, table: Table, row: int, breaker: Breaker) -> None:
         """The breaker of a row has changed."""
-        if self.wanted:
+        # While no rule asks, rows say nothing rather than what was true once.
+        said = _refused(breaker) if self.wanted else 0
+        if said != table["gate"][row]:
             table.touch("gate", np.array([row]))
-            table["gate"][row] = _refused(breaker)
+            table["gate"][row] = said
 
     def candidates(self, piece: Piece, on_time: Bools) -> Index:
         """The executed calls of a run whose tool or actor has a breaker that refuses them, ascending."""

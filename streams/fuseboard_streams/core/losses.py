@@ -206,6 +206,13 @@ class Losses:
         state = self._at(row, now_us, _window(test) // lost.CELLS)
         return bool(lost.losing(state, test.share, test.minimum)[0])
 
+    def forget(self) -> None:
+        """Begin anew with every actor."""
+        rows = places(self._table.live)
+        if len(rows):
+            self._refer(self._table["actor"][rows].astype(np.int64), -1)
+            self._table.free(rows)
+
     def rebuild(self) -> None:
         """Find who is to be asked about, after a restore or a rollback."""
         self._waiting.rebuild()

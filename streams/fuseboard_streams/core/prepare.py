@@ -30,6 +30,7 @@ COLUMNS = frozenset(
 """What is always used of a tool call."""
 FOR_VIOLATIONS = frozenset({"denied_by"})
 FOR_SESSIONS = frozenset({"denied_by", "args_hash"})
+FOR_FIRST_USES = frozenset({"denied_by"})
 """What else rules of these kinds need."""
 NO_SEQ = np.iinfo(np.int64).min
 """Stands for an event without a sequence number."""

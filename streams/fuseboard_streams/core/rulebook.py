@@ -7,10 +7,11 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from fuseboard_schemas.records import Action, Mode, Scope
-from fuseboard_streams.core.prepare import FOR_SESSIONS, FOR_VIOLATIONS
+from fuseboard_streams.core.prepare import FOR_FIRST_USES, FOR_SESSIONS, FOR_VIOLATIONS
 from fuseboard_streams.core.ruleset import (
     DistinctTest,
     FailureTest,
+    FirstUseTest,
     Match,
     RecoveryPlan,
     Response,
@@ -180,6 +181,8 @@ def needs_of(rules: RuleSet) -> frozenset[str]:
             found |= FOR_VIOLATIONS
         elif isinstance(rule.base.test, RunsTest):
             found |= FOR_SESSIONS
+        elif isinstance(rule.base.test, FirstUseTest):
+            found |= FOR_FIRST_USES
     return found
 
 

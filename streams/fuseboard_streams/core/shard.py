@@ -125,6 +125,7 @@ class Shard:
         self._before_rules = self._book.rules
         self._adopt(rules)
         self._state.note_rules(rules.version, text)
+        self._engine.forget_unasked()
         kept = self._book.enforced
         moment = Moment(self.stream_time)
         for rule in sorted(self._breakers.rules() - kept):

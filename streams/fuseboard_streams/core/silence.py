@@ -149,6 +149,10 @@ class Silence:
         known = now_us // SECOND - EPOCH_S - int(self._actors["last_seen"][actor]) <= self._forget_us // SECOND
         return known and bool(silence.silent(state, now_us, requests=test.requests, lasting_us=test.lasting_us)[0])
 
+    def forget(self) -> None:
+        """Begin anew with every actor."""
+        self._answer(places(self._table["requests"] > 0))
+
     def rebuild(self) -> None:
         """Find who is to be asked about, after a restore or a rollback."""
         self._waiting.rebuild()

@@ -90,6 +90,29 @@ def test_the_histories_make_every_rule_fire_and_let_go() -> None:
     assert {"silent CONDITION_CLEARED", "losing CONDITION_CLEARED"} <= set(fired), fired
 
 
+def test_what_no_rule_asks_for_any_more_is_dropped() -> None:
+    """As when a shard goes on under other rules; an abort brings it back."""
+    before, after = shard(), Shard(0, 1, SHORT, SEEDS, built_in(SHORT), follower=Remembering())
+    for block in play(before, history(3))[1]:
+        after.apply(block)
+    after.finish_restore()
+    state = after._state
+    kept = state.tools["used"].sum(), state.actors["calls"].sum(), state.losses.size, state.requests["heard"].sum()
+    assert min(kept) > 0
+    references = state.actors["refs"].sum()
+    for end in (after.rollback, after.commit):
+        after.begin()
+        after._engine.forget_unasked()
+        assert state.tools["used"].sum() == state.actors["calls"].sum() == state.losses.size == 0
+        assert not state.requests["requests"].any()
+        assert after._engine.next_stop is None
+        assert state.actors["refs"].sum() == references - kept[2]
+        after.encode_changes(400)
+        end()
+        left = state.tools["used"].sum(), state.actors["calls"].sum(), state.losses.size, state.requests["heard"].sum()
+        assert (left == kept) == (end == after.rollback)
+
+
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10_000), parts=st.integers(0, 6))
 def test_split_invariance(seed: int, parts: int) -> None:
