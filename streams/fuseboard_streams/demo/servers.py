@@ -21,6 +21,7 @@ from fuseboard_schemas.topics import PREFIX, TOPICS, TopicNames
 from fuseboard_streams import admin
 from fuseboard_streams.cli.config import Connection, connect
 from fuseboard_streams.embedded import EmbeddedBroker, ServerProcess
+from fuseboard_streams.rules.compile import PACKAGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,11 +103,21 @@ def running(bootstrap: str | None, core: CoreSettings, tell: Callable[[str], Non
         yield Servers(connection, names, group, worker, bootstrap is None)
 
 
+def demo_rules(cooldown_us: int) -> str:
+    """The packaged rules with another cooldown."""
+    usual = "cooldown: 30s,"
+    text = PACKAGED.read_text(encoding="utf-8")
+    if usual not in text:
+        raise AssertionError("the packaged rules name no cooldown")
+    return text.replace(usual, f"cooldown: {cooldown_us // 1_000}ms,")
+
+
 def _start_worker(connection: Connection, group: str, core: CoreSettings, folder: Path) -> ServerProcess:
     settings = folder / "fuseboard.toml"
+    rules = folder / "fuseboard.yaml"
+    rules.write_text(demo_rules(core.breaker.base_cooldown_us))
     settings.write_text(
-        f"[core.breaker]\nbase_cooldown_us = {core.breaker.base_cooldown_us}\n\n[kafka]\n"
-        + "".join(f"{json.dumps(key)} = {json.dumps(value)}\n" for key, value in connection.kafka.items())
+        "[kafka]\n" + "".join(f"{json.dumps(key)} = {json.dumps(value)}\n" for key, value in connection.kafka.items())
     )
     # Client settings may hold a password.
     settings.chmod(0o600)
@@ -114,7 +125,7 @@ def _start_worker(connection: Connection, group: str, core: CoreSettings, folder
         *(sys.executable, "-c", _WORKER, "worker", "--config", str(settings)),
         *("--bootstrap", connection.bootstrap, "--prefix", connection.prefix),
         *("--group", group, "--instance-id", f"{group}-1", "--worker-id", "demo-worker"),
-        *("--http-port", "0", "--log-format", "json", "--log-level", "debug"),
+        *("--rules", str(rules), "--http-port", "0", "--log-format", "json", "--log-level", "debug"),
     ]
     # What is set for the workers of this machine is not meant for this one.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FUSEBOARD_")}

@@ -180,6 +180,26 @@ def load_settings(
         raise ConfigurationError(_explain(error)) from None
 
 
+_BY_RULES: Final = {
+    "failure": ("trip", "warn", "floor", "quantile", "known_null", "cap"),
+    "breaker": ("base_cooldown_us", "max_cooldown_us", "probes"),
+}
+
+
+def without_effect(core: CoreSettings) -> list[str]:
+    """The settings that differ from their defaults although the rules file says what holds."""
+    usual = CoreSettings()
+    named = [
+        f"core.{part}.{name}"
+        for part, names in _BY_RULES.items()
+        for name in names
+        if getattr(getattr(core, part), name) != getattr(getattr(usual, part), name)
+    ]
+    return named + [
+        f"core.{name}" for name in ("rule", "rules_version", "runbook") if getattr(core, name) != getattr(usual, name)
+    ]
+
+
 def _read(path: Any) -> dict[str, Any]:  # noqa: ANN401 - a path
     try:
         with open(os.fspath(path), "rb") as file:
