@@ -10,6 +10,7 @@ from fuseboard_schemas.records import Action, Mode, Scope
 from fuseboard_streams.core.prepare import FOR_FIRST_USES, FOR_SESSIONS, FOR_VIOLATIONS
 from fuseboard_streams.core.ruleset import (
     DistinctTest,
+    ExceedTest,
     FailureTest,
     FirstUseTest,
     Match,
@@ -184,6 +185,16 @@ def needs_of(rules: RuleSet) -> frozenset[str]:
         elif isinstance(rule.base.test, FirstUseTest):
             found |= FOR_FIRST_USES
     return found
+
+
+def unfollowed(rules: RuleSet) -> list[str]:
+    """What rules ask for that no shard does yet, each as ``rule on SCOPE``: nobody may count on it."""
+    return [
+        f"{rule.rule} on {rule.scope}"
+        for rule in rules.rules
+        if isinstance(rule.base.test, ExceedTest)
+        or (isinstance(rule.base.test, FailureTest) and (rule.metric != "calls.failed" or rule.scope is Scope.TOOL))
+    ]
 
 
 def built_in(settings: CoreSettings) -> RuleSet:

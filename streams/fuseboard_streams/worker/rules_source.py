@@ -11,7 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicP
 from fuseboard_schemas.codec import DecodeError, Decoder
 from fuseboard_schemas.errors import ConfigurationError
 from fuseboard_schemas.keys import tenant_key
-from fuseboard_streams.core.rulebook import needs_of
+from fuseboard_streams.core.rulebook import needs_of, unfollowed
 from fuseboard_streams.rules.compile import PACKAGED, compile_rules, version_of
 from fuseboard_streams.rules.document import RulesError
 from fuseboard_streams.worker.errors import WorkerError
@@ -112,7 +112,9 @@ class RulesSource:
         if self._file is not None:
             self._seen = _stamp(self._file)
             self.wanted = compiled(_read(self._file), self._file, self._base)
+            self._tell_unfollowed()
             return
+        self._tell_unfollowed()
         self._consumer = self._clients.reader(committed=True)
         try:
             partitions = self._consumer.list_topics(self._topic, timeout=timeout_s).topics[self._topic].partitions
@@ -218,7 +220,14 @@ class RulesSource:
     def _use(self, found: RulesText) -> None:
         if found.rules.version != self.wanted.rules.version:
             self._log.info("rules_wanted", version=found.rules.version, source=found.source)
+            self.wanted = found
+            self._tell_unfollowed()
         self.wanted = found
+
+    def _tell_unfollowed(self) -> None:
+        """A rule that is not followed must not be counted on: say so wherever it is taken over."""
+        for each in unfollowed(self.wanted.rules):
+            self._log.warning("rule_not_followed", rule=each, version=self.wanted.rules.version)
 
     def _refuse(self, source: str, problem: str) -> None:
         self._refused()

@@ -194,6 +194,8 @@ def test_the_histories_make_every_rule_fire() -> None:
     assert states == {BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.CLOSED}
 
 
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10_000), parts=st.integers(1, 8))
 def test_split_invariance(seed: int, parts: int) -> None:
     whole, torn = subject(), subject()
     steps = history(seed)

@@ -11,6 +11,7 @@ from fuseboard_detectors.burn import BurnPair
 from fuseboard_detectors.failure import FailureParams, initial_null
 from fuseboard_schemas.records import Action, Mode, Recovery, Scope, Severity
 from fuseboard_streams.core.breaker_params import BreakerParams
+from fuseboard_streams.core.rulebook import unfollowed
 from fuseboard_streams.core.ruleset import (
     BlastRadius,
     Breadth,
@@ -104,6 +105,11 @@ def test_the_packaged_file_has_every_metric_once_at_least() -> None:
     assert {each.metric for each in objectives.values()} == set(OBJECTIVE_METRICS)
 
 
+def test_what_no_shard_follows_yet_is_named() -> None:
+    rules = compile_rules(PACKAGED.read_bytes(), "packaged").rules
+    assert unfollowed(rules) == ["tool-failing on TOOL", "tool-slow on ACTOR_TOOL"]
+
+
 def test_which_packaged_rules_are_enforced() -> None:
     modes = {name: rule.base.response.mode for (name, _), rule in packaged().items()}
     assert {name for name, mode in modes.items() if mode is Mode.ENFORCE} == {
@@ -111,11 +117,11 @@ def test_which_packaged_rules_are_enforced() -> None:
         "actor-failing",
         "policy-critical",
         "policy-violating",
-        "cost-runaway",
         "session-looping",
     }
     assert {name for name, mode in modes.items() if mode is Mode.WARN} == {
         "policy-suspect",
+        "cost-runaway",
         "tool-first-use",
         "actor-silent",
         "events-lost",

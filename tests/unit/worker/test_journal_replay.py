@@ -15,6 +15,7 @@ from fuseboard_schemas.topics import TopicNames
 from fuseboard_streams.core.settings import SECOND, CoreSettings
 from fuseboard_streams.worker.decoding import INPUTS, Decoding
 from fuseboard_streams.worker.outgoing import Outbox
+from fuseboard_streams.worker.rules_source import packaged
 from fuseboard_streams.worker.source import RawBatch
 from fuseboard_streams.worker.statelog import Journal, ranges, to_records
 from tests.support.calls import SEEDS, T0, make_shard
@@ -26,6 +27,7 @@ from tests.support.workers import Read
 Log = list[tuple[int, StateRecord]]
 Records = dict[tuple[str, int], list[Read]]
 SETTINGS = CoreSettings()
+RULES = packaged(SETTINGS.failure)
 
 
 def records() -> Records:
@@ -55,8 +57,10 @@ def worked(found: Records) -> tuple[Log, list[Row]]:
         after = position | {topic: min(position[topic] + size, 120)}
         several = found[topic, 0][position[topic] : after[topic]]
         shard.begin()
+        if number == 0:
+            shard.change_rules(RULES.rules, RULES.text)
         if several:
-            work = decoding.decode(RawBatch(0, [arrived(topic, 0, several)])).work[0]
+            work = decoding.decode(RawBatch(0, [arrived(topic, 0, several)]), RULES).work[0]
             shard.fold(work.inputs)
         advance = SECOND if number == 16 else 0
         shard.advance(shard.stream_time + advance)
@@ -67,14 +71,16 @@ def worked(found: Records) -> tuple[Log, list[Row]]:
                 commands.append((out.key, out.value, headers))
         delta = shard.encode_changes(512)
         shard.commit()
-        journal = Journal(0, "w", number + 1, 0, shard.stream_time, advance, "1", ranges(position, after))
+        journal = Journal(
+            0, "w", number + 1, 0, shard.stream_time, advance, RULES.rules.version, ranges(position, after)
+        )
         log += [(len(log), each) for each in to_records(journal, delta)]
         position = after
     return log, commands
 
 
 def replayed(log: Log, found: Records) -> Replay:
-    return replay([log], Inputs(found), SETTINGS, TopicNames().prefix)
+    return replay([log], Inputs(found), SETTINGS, TopicNames().prefix, [RULES])
 
 
 def test_a_replay_gives_what_was_decided() -> None:
