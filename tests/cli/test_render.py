@@ -5,17 +5,14 @@
 import pytest
 
 from fuseboard_schemas.records import (
-    Action,
     BreakerState,
     Cause,
     DeadLetter,
     DeadLetterReason,
     DeniedBy,
-    Hold,
     InputRange,
     Mode,
     Outcome,
-    Recovery,
     Scope,
     Signal,
     SignalLevel,
@@ -389,20 +386,6 @@ def test_top_without_a_worker_says_how_to_start_one() -> None:
 def test_ranges() -> None:
     assert ranges([7, 0, 1, 2, 3]) == "0-3, 7"
     assert ranges([]) == ""
-
-
-@pytest.mark.parametrize(
-    ("recoveries", "words"),
-    [
-        (("CLEAR",), "waits for its condition to clear"),
-        (("WINDOW", "PROBE"), "waits for its window to be over"),
-        (("CLEAR", "WINDOW"), "waits for its condition to clear and for its window to be over"),
-        (("CLEAR", "PERSON"), "waits for a person"),
-    ],
-)
-def test_an_open_breaker_says_what_it_waits_for(recoveries: tuple[str, ...], words: str) -> None:
-    holds = tuple(Hold(rule=r, action=Action.HALT, since=NOW, recovery=Recovery(r)) for r in recoveries)
-    assert next_step(command(holds=holds, retry_at=None), NOW) == words
 
 
 def test_an_order_is_named_with_its_own_topic() -> None:
