@@ -71,13 +71,13 @@ def test_workers_with_several_inputs_write_what_their_journals_give(
     quick_kafka: KafkaServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """How topics interleave, and when which rules held, is in the journal alone: a run is compared with its replay."""
-    plan = Plan(kills=15, stops=4, seed=3, several=True, rules=150)
+    plan = Plan(kills=10, stops=3, seed=3, several=True, rules=150)
 
     result = oracle(quick_kafka.bootstrap, "several.", plan, tmp_path)
 
     with capsys.disabled():
         print("\n" + json.dumps(result.as_dict(), indent=1))
-    assert (result.kills, result.stops) == (15, 4)
+    assert (result.kills, result.stops) == (10, 3)
     for name, comparison in result.replayed.items():
         assert comparison.differences == 0, f"{name}: {comparison.first}"
         assert all(count > 0 for count in comparison.compared.values())
@@ -87,7 +87,8 @@ def test_workers_with_several_inputs_write_what_their_journals_give(
     assert all(
         whole.records[topic] == torn.records[topic] > 0 for topic in (*OTHERS, "tool-calls") if topic != "signals"
     )
-    assert min(whole.mixed, torn.mixed, torn.advances, torn.records["signals"]) > 0
+    # Whoever reads a backlog alone may well get one topic at a time.
+    assert min(torn.mixed, torn.advances, torn.records["signals"]) > 0
     assert torn.entries > whole.entries
     # The uninterrupted run has the packaged rules throughout: one change at each shard's first entry.
     assert result.rules_applied >= 100
