@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fuseboard_streams.core.identity import Identities
     from fuseboard_streams.core.prepare import ToolCalls
     from fuseboard_streams.core.rulebook import FailureLevel, Rulebook
+    from fuseboard_streams.core.second_stage import SecondStage
     from fuseboard_streams.core.settings import CoreSettings
     from fuseboard_streams.core.state import ShardState
     from fuseboard_streams.core.tables import Table
@@ -79,6 +80,7 @@ class Decisions:
         book: Rulebook,
         engine: Engine,
         clearing: Clearing,
+        second: SecondStage,
     ) -> None:
         self._settings = settings
         self._state = state
@@ -86,6 +88,7 @@ class Decisions:
         self._breakers = breakers
         self._engine = engine
         self._clearing = clearing
+        self._second = second
         self._counters = counters
         self.rulings = Rulings(breakers, settings.breaker, counters, self._thaw)
         self._pending: list[tuple[int, int, Callable[[], None]]] = []
@@ -108,6 +111,9 @@ class Decisions:
             for at in places(probes).tolist():
                 self._probe(piece, at)
             counted &= ~probes
+        counting = self._second.counting(piece)
+        if counting is not None:
+            counted &= counting
         failed = places(counted & (outcome != OK))
         names = piece.calls.strings("trace_id", failed) if len(failed) else []
         self._traces = {
@@ -277,6 +283,8 @@ class Decisions:
         if not finding.tripped:
             self.rulings.signal(SignalLevel.WARN, target, moment, response, _METRIC, value, evidence, reason)
             return
+        if level is self._actors and self._second.ask(target, response, moment, evidence):
+            return
         fired = self._breakers.fire(target, moment, response, evidence)
         self.rulings.told(fired, target, moment, response, _METRIC, value, evidence, reason)
         identity = breaker_id(target.scope, target.tenant, target.actor, target.tool)
@@ -299,6 +307,7 @@ class Decisions:
 
     def _thaw(self, breaker: Breaker) -> None:
         """Let the statistic of a breaker's target go on, or rest, as the hold of its rule says."""
+        self._second.changed(breaker)
         tenant, actor = breaker.tenant, breaker.actor
         if breaker.scope is Scope.ACTOR_TOOL and actor is not None and breaker.tool is not None:
             level, row = self._tools, self._identities.find_tool(tenant, actor, breaker.tool)
@@ -306,7 +315,7 @@ class Decisions:
             level, row = self._actors, self._identities.find_actor(tenant, actor)
         else:
             return
-        if row is not None:
+        if row is not None and not self._second.asked(breaker.breaker_id):
             self._follow(level, row, breaker)
 
     def _follow(self, level: _Level, row: int, breaker: Breaker) -> None:

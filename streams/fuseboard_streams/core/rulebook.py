@@ -123,6 +123,7 @@ class Rulebook:
         self._views = tuple(RuleView(rule, order) for order, rule in enumerate(self.rules.rules))
         self.tools = FailureLevel(self._failure(Scope.ACTOR_TOOL), settings)
         self.actors = FailureLevel(self._failure(Scope.ACTOR), settings)
+        self.pooled = FailureLevel(self._failure(Scope.TOOL), settings)
 
     def asking(self, kind: type[Test], scope: Scope | None = None) -> tuple[RuleView, ...]:
         """The rules with a kind of test, in order."""
@@ -155,4 +156,5 @@ def built_in(settings: CoreSettings) -> RuleSet:
     return RuleSet(
         settings.rules_version,
         (rule(Scope.ACTOR_TOOL, Action.DISABLE_TOOL), rule(Scope.ACTOR, Action.READ_ONLY)),
+        blast_radius=None,
     )

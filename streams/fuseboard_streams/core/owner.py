@@ -1,0 +1,222 @@
+"""The owner of tools: one statistic for each, over all actors of its tenant, fed with the panes of every shard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from fuseboard_detectors.breadth import broad
+from fuseboard_detectors.pooled import PooledState, count_pane, restart
+from fuseboard_streams.core.panes import BREADTH_S
+from fuseboard_streams.core.ruleset import Breadth
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fuseboard_schemas.records import Pane
+    from fuseboard_streams.core.rulebook import FailureLevel
+
+ToolKey: TypeAlias = tuple[str, str]
+"""Tenant and tool."""
+_COLUMNS = tuple(each.name for each in fields(PooledState))
+PLAIN = Breadth(3, (1, 5), 3)
+"""What holds for a rule that says nothing about breadth."""
+
+
+@dataclass(slots=True)
+class Owned:
+    """One tool, beside the columns of its statistic."""
+
+    row: int
+    number: int
+    """Of its rule's settings."""
+    frozen: bool = False
+    """Whether its breaker holds because of the rule: nothing is counted then."""
+    warned: bool = False
+    """Whether it has been said that its evidence is at warn level."""
+    told: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    """By shard: the second of its last pane, and how many actors called and were suspect then."""
+
+
+@dataclass(slots=True)
+class ToolSum:
+    """What all shards say about one tool and second."""
+
+    calls: int = 0
+    failures: int = 0
+    told: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By shard: how many actors called and were suspect at its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A tool whose evidence reached a level, and which fails for enough actors."""
+
+    tool: ToolKey
+    number: int
+    tripped: bool
+    mean: float
+    p0: float
+    calls: int
+    failures: int
+    since: int
+    """Second of the estimated onset."""
+    suspects: int
+    callers: int
+
+
+class Owner:
+    """The statistics of the tools whose home is this shard.
+
+    Args:
+        level: The rule of scope TOOL about failures.
+    """
+
+    def __init__(self, level: FailureLevel) -> None:
+        self._level = level
+        breadth = level.view.rule.breadth if level.view is not None else None
+        self.breadth = breadth or PLAIN
+        self.tools: dict[ToolKey, Owned] = {}
+        self.changed: set[ToolKey] = set()
+        """Those whose state differs from what was saved last."""
+        self._state = PooledState.fresh(0, level.params(0))
+        self._waiting: dict[int, dict[ToolKey, ToolSum]] = {}
+
+    # --- panes
+
+    def take(self, pane: Pane, second: int) -> None:
+        """Keep the sums of a second until it is complete."""
+        waiting = self._waiting.setdefault(second, {}).setdefault((pane.tenant, pane.tool or ""), ToolSum())
+        waiting.calls += pane.calls
+        waiting.failures += pane.failures
+        waiting.told[str(pane.source_shard)] = (pane.actors, pane.actors_suspect)
+
+    def seconds(self, before: int) -> list[int]:
+        """The seconds before one that wait, ascending."""
+        return sorted(second for second in self._waiting if second < before)
+
+    def step(self, second: int) -> list[Found]:
+        """Fold a second that is complete: one step for every tool that was called. What is found is by name."""
+        sums = self._waiting.pop(second, {})
+        names = sorted(sums)
+        for name in names:
+            owned = self._owned(name)
+            owned.told.update({shard: (second, *counts) for shard, counts in sums[name].told.items()})
+            self.changed.add(name)
+        found: list[Found] = []
+        by_number: dict[int, list[ToolKey]] = {}
+        for name in names:
+            if sums[name].calls and not self.tools[name].frozen:
+                by_number.setdefault(self.tools[name].number, []).append(name)
+        for number, several in sorted(by_number.items()):
+            found += self._count(second, number, several, sums)
+        return sorted(found, key=lambda each: each.tool)
+
+    def _count(self, second: int, number: int, names: list[ToolKey], sums: dict[ToolKey, ToolSum]) -> list[Found]:
+        params = self._level.params(number)
+        rows = np.array([self.tools[name].row for name in names])
+        part = PooledState(*(getattr(self._state, column)[rows] for column in _COLUMNS))
+        failures = np.array([sums[name].failures for name in names], dtype=np.int64)
+        successes = np.array([sums[name].calls for name in names], dtype=np.int64) - failures
+        step = count_pane(part, successes, failures, np.full(len(names), second, dtype=np.int64), params)
+        for column in _COLUMNS:
+            getattr(self._state, column)[rows] = getattr(part, column)
+        found = []
+        for i, name in enumerate(names):
+            owned, mean = self.tools[name], float(step.mean[i])
+            if mean < params.warn:
+                owned.warned = False
+                continue
+            suspects, callers = self._actors(owned, second)
+            if not self._broad(suspects, callers) or (owned.warned and not step.tripped[i]):
+                continue
+            owned.warned = True
+            found.append(
+                Found(
+                    name, number, bool(step.tripped[i]), mean, float(part.p0[i]), int(part.run_calls[i]),
+                    int(part.run_failures[i]), int(part.run_since[i]), suspects, callers,
+                )
+            )  # fmt: skip
+        return found
+
+    def _broad(self, suspects: int, callers: int) -> bool:
+        breadth = self.breadth
+        return bool(broad(np.array([suspects]), np.array([callers]), actors=breadth.actors, share=breadth.share)[0])
+
+    @staticmethod
+    def _actors(owned: Owned, second: int) -> tuple[int, int]:
+        told = [each for each in owned.told.values() if each[0] >= second - BREADTH_S]
+        return sum(suspects for _, _, suspects in told), sum(callers for _, callers, _ in told)
+
+    # --- breakers
+
+    def restart(self, tool: ToolKey) -> None:
+        """Begin a tool's evidence anew; what its null has learned stays."""
+        rows = np.zeros(len(self._state.p0), dtype=np.bool_)
+        rows[self.tools[tool].row] = True
+        restart(self._state, rows)
+        self.tools[tool].warned = False
+        self.changed.add(tool)
+
+    def freeze(self, tool: ToolKey, frozen: bool) -> bool:
+        """A tool's own breaker holds, or does no longer; returns whether that is news."""
+        if tool not in self.tools and not frozen:
+            return False
+        owned = self._owned(tool)
+        if owned.frozen == frozen:
+            return False
+        owned.frozen = frozen
+        self.restart(tool)
+        return True
+
+    def callers(self, tenant: str) -> int:
+        """How many actors call the most called of a tenant's tools whose breaker holds."""
+        open_ones = [owned for (name, _), owned in self.tools.items() if name == tenant and owned.frozen]
+        return max((sum(callers for _, callers, _ in each.told.values()) for each in open_ones), default=0)
+
+    def _owned(self, tool: ToolKey) -> Owned:
+        owned = self.tools.get(tool)
+        if owned is None:
+            number = self._level.number(tool[0], "", tool[1])
+            owned = self.tools[tool] = Owned(len(self.tools), number)
+            fresh = PooledState.fresh(1, self._level.params(number))
+            self._state = PooledState(
+                *(np.concatenate((getattr(self._state, each), getattr(fresh, each))) for each in _COLUMNS)
+            )
+            self.changed.add(tool)
+        return owned
+
+    # --- state
+
+    def saved(self, tool: ToolKey) -> dict[str, Any]:
+        """Everything about one tool, as JSON holds it."""
+        owned = self.tools[tool]
+        state = {name: getattr(self._state, name)[owned.row].tolist() for name in _COLUMNS}
+        return {"state": state, "frozen": owned.frozen, "warned": owned.warned, "told": owned.told}
+
+    def saved_sums(self) -> list[Any]:
+        """The sums that wait."""
+        return [
+            [second, *name, each.calls, each.failures, each.told]
+            for second, several in sorted(self._waiting.items())
+            for name, each in sorted(several.items())
+        ]
+
+    def restore(self, tools: Iterable[tuple[ToolKey, dict[str, Any]]], sums: list[Any]) -> None:
+        """Put back what was saved, and nothing else."""
+        self.tools.clear()
+        self.changed.clear()
+        self._state = PooledState.fresh(0, self._level.params(0))
+        for name, saved in tools:
+            owned = self._owned(name)
+            owned.frozen, owned.warned = saved["frozen"], saved["warned"]
+            owned.told = {shard: (told[0], told[1], told[2]) for shard, told in saved["told"].items()}
+            for column, value in saved["state"].items():
+                getattr(self._state, column)[owned.row] = value
+        self.changed.clear()
+        self._waiting = {}
+        for second, tenant, tool, calls, failures, told in sums:
+            counts = {shard: (each[0], each[1]) for shard, each in told.items()}
+            self._waiting.setdefault(second, {})[tenant, tool] = ToolSum(calls, failures, counts)

@@ -1,0 +1,404 @@
+"""The second stage of one shard: what it tells owners of tools and tenants, what it decides as one, what it is told.
+
+See "The second stage" in ARCHITECTURE.md. Everything here is a function of the shard's inputs in the order of its
+journal; nothing depends on how they were cut into batches, but how often a marker is sent.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from fuseboard_detectors.arithmetic import log10
+from fuseboard_schemas.keys import Target, breaker_id, home_key, home_partition, partition_for
+from fuseboard_schemas.records import Action, DeadLetterReason, Effect, OverrideKind, PaneKind, Scope, SignalLevel
+from fuseboard_streams.core.blame import Blame
+from fuseboard_streams.core.breaker import Evidence, Moment
+from fuseboard_streams.core.guarding import Guard
+from fuseboard_streams.core.mail import Mail, PaneOutput
+from fuseboard_streams.core.owner import Owner
+from fuseboard_streams.core.panes import MINUTE_S, Panes
+from fuseboard_streams.core.pools import Pools
+from fuseboard_streams.core.requests import Requests
+from fuseboard_streams.core.rulebook import NONE
+from fuseboard_streams.core.ruleset import Response, Rung
+from fuseboard_streams.core.rulings import words_of
+from fuseboard_streams.core.settings import SECOND
+from fuseboard_streams.core.watermark import Watermark
+
+if TYPE_CHECKING:
+    from fuseboard_schemas.records import Override, Pane
+    from fuseboard_streams.core.blame import Bools
+    from fuseboard_streams.core.breaker import Breaker
+    from fuseboard_streams.core.breakers import Breakers
+    from fuseboard_streams.core.counters import ShardCounters
+    from fuseboard_streams.core.guarding import Incident, Request
+    from fuseboard_streams.core.identity import Identities
+    from fuseboard_streams.core.inputs import Received
+    from fuseboard_streams.core.objects import Objects
+    from fuseboard_streams.core.owner import Found
+    from fuseboard_streams.core.piece import Piece
+    from fuseboard_streams.core.rulebook import Rulebook
+    from fuseboard_streams.core.rulings import Rulings
+    from fuseboard_streams.core.state import ShardState
+
+METRIC: Final = "calls.failed"
+GUARD: Final = "blast-radius"
+"""Source of what the guard says."""
+_TO_TOOL = (PaneKind.PROBED,)
+_TO_TENANT = (PaneKind.TRIP_REQUEST, PaneKind.RELEASED)
+_TO_ACTOR = (PaneKind.GRANTED, PaneKind.REFUSED)
+_NAMES = "pane"
+"""Kind of the objects in the state log."""
+
+
+class SecondStage:
+    """One shard's part in rules about tools and tenants.
+
+    Args:
+        number: Of the shard.
+        partitions: Of every topic.
+        book: The rules in force.
+        state: The shard's.
+        identities: The shard's.
+        breakers: The shard's.
+        counters: The shard's.
+    """
+
+    rulings: Rulings
+    """Where decisions go; set once, by whoever makes both."""
+
+    def __init__(
+        self,
+        number: int,
+        partitions: int,
+        book: Rulebook,
+        state: ShardState,
+        identities: Identities,
+        breakers: Breakers,
+        counters: ShardCounters,
+    ) -> None:
+        self._number, self._partitions = number, partitions
+        self._book, self._state, self._identities, self._breakers = book, state, identities, breakers
+        self._counters = counters
+        radius = book.rules.blast_radius if book.actors.view is not None else None
+        self.pools = Pools(book.pooled, state.tools, state.actors, partitions)
+        self._mail = Mail(number, partitions, book.version)
+        self._owner = Owner(book.pooled)
+        self._panes = Panes(self.pools, state.tool_statistic, self._mail, self._owner.breadth.max_per_actor)
+        self._blame = Blame(self.pools, state, identities, breakers)
+        self._guard = Guard(radius)
+        self._requests = Requests(radius, state.actors, self._mail, partitions)
+        self._watermark = Watermark(partitions)
+        self._heard = [0] * partitions
+        """The number of the last pane from each shard."""
+        self._probes: list[list[Any]] = []
+        """Results of probes that wait for their second: second, shard, sequence, tenant, tool, epoch, ok, event."""
+        self._minute = 0
+        self.wanted = self.pools.wanted or self._guard.wanted
+        """Whether there is anything to do at all."""
+
+    # --- calls of this shard
+
+    def arrive(self, piece: Piece) -> None:
+        """A piece of calls begins; its keys' last-seen times are still what they were."""
+        if not self.wanted:
+            return
+        minute = int(piece.stream[0]) // SECOND // MINUTE_S * MINUTE_S
+        if minute > self._minute:
+            self._minute = minute
+            if self._guard.wanted:
+                self._requests.tell_active(minute)
+        if self.pools.wanted:
+            self._panes.arrive(piece)
+
+    def note(self, piece: Piece) -> None:
+        """The calls of a piece, without duplicates; none may be left."""
+        if self.pools.wanted:
+            counting = self._blame.counting(piece)
+            self._panes.note(piece, ~piece.late if counting is None else ~piece.late & counting)
+
+    def counting(self, piece: Piece) -> Bools | None:
+        """Which calls may count for their actors: not those of a tool whose own breaker holds; None stands for all."""
+        return self._blame.counting(piece)
+
+    def stop(self, begin_us: int) -> int | None:
+        """Where a run of events that begins at a time must end, microseconds; None: anywhere."""
+        if not self.wanted:
+            return None
+        stop, due = self._panes.stop(begin_us), self._requests.due
+        return stop if due is None else min(stop, due)
+
+    # --- time
+
+    @property
+    def next_due(self) -> int | None:
+        """When a second is over that has to be told about, microseconds; None if there is none."""
+        due, own = self._panes.due, self._requests.due
+        return own if due is None else due if own is None else min(due, own)
+
+    def tick(self, due_us: int) -> None:
+        """Tell about the second that ends at a time."""
+        if self._panes.due is not None and self._panes.due <= due_us:
+            self._panes.close()
+        self._requests.tell(due_us)
+
+    def take(self, now_us: int) -> list[PaneOutput]:
+        """What is to be sent since the last call, with markers that everything before the present second has been."""
+        if not self.wanted:
+            return []
+        if now_us:
+            self._mail.mark(now_us // SECOND)
+        return self._mail.take()
+
+    # --- what others tell
+
+    def refuse(self, pane: Pane) -> tuple[DeadLetterReason, str] | None:
+        """Why a pane cannot be used, or None if it can."""
+        if not 0 <= pane.source_shard < self._partitions:
+            return (
+                DeadLetterReason.INVALID_FIELD,
+                f"source_shard is {pane.source_shard}, expected one of 0 to {self._partitions - 1}",
+            )
+        home = self._home(pane)
+        if home is not None and home != self._number:
+            return (
+                DeadLetterReason.MISPLACED,
+                f"a pane of kind {pane.kind} about {pane.tenant}/{pane.tool or pane.actor} belongs to "
+                f"partition {home}, not {self._number}",
+            )
+        return None
+
+    def _home(self, pane: Pane) -> int | None:
+        if pane.kind in _TO_TENANT or (pane.kind is PaneKind.SUMS and pane.tool is None):
+            return home_partition(Scope.TENANT, pane.tenant, None, None, self._partitions)
+        if pane.kind is PaneKind.SUMS or pane.kind in _TO_TOOL:
+            return home_partition(Scope.TOOL, pane.tenant, None, pane.tool or "", self._partitions)
+        if pane.kind in _TO_ACTOR:
+            return partition_for(home_key(Scope.ACTOR, pane.tenant, pane.actor or "", None), self._partitions)
+        return None
+
+    def hear(self, received: Received[Pane], now_us: int) -> None:
+        """Take in a pane that `refuse` lets in.
+
+        Args:
+            received: The pane.
+            now_us: Stream time of this shard.
+        """
+        pane, source = received.record, received.record.source_shard
+        if not self.wanted:
+            return
+        if pane.kind is not PaneKind.MARKER:
+            if pane.sequence <= self._heard[source]:
+                self._counters.panes_repeated += 1
+                return
+            self._counters.panes_missing += pane.sequence - self._heard[source] - 1
+            self._heard[source] = pane.sequence
+            self._take(pane, now_us)
+        passed = pane.ts // SECOND if pane.kind is PaneKind.MARKER else 0
+        self._complete(self._watermark.hear(source, passed, received.arrival), now_us)
+
+    def _take(self, pane: Pane, now_us: int) -> None:
+        second = pane.ts // SECOND
+        late, second = second < self._watermark.second, max(second, self._watermark.second)
+        match pane.kind:
+            case PaneKind.SUMS if pane.tool is None:
+                self._guard.heard(pane, second)
+            case PaneKind.SUMS if self.pools.number(pane.tenant, pane.tool or "") != NONE:
+                self._counters.panes_late += late
+                self._owner.take(pane, second)
+            case PaneKind.PROBED:
+                self._probes.append(
+                    [second, pane.source_shard, pane.sequence, pane.tenant, pane.tool, pane.breaker_epoch,
+                     not pane.failures, pane.event_id]
+                )  # fmt: skip
+            case PaneKind.TRIP_REQUEST | PaneKind.RELEASED if self._guard.wanted:
+                if pane.kind is PaneKind.TRIP_REQUEST:
+                    self._guard.heard(pane, second)
+                self._guard.take(pane, second, released=pane.kind is PaneKind.RELEASED)
+            case PaneKind.GRANTED | PaneKind.REFUSED:
+                self._answered(pane, now_us)
+            case PaneKind.TOOL_STATE:
+                self.rulings.publish(self._blame.hear(pane, now_us))
+            case _:
+                return
+
+    def _complete(self, before: int, now_us: int) -> None:
+        """Decide every second before one, in order: tools first, then probes, then the guard."""
+        waiting = {*self._owner.seconds(before), *self._guard.seconds(before)}
+        waiting |= {each[0] for each in self._probes if each[0] < before}
+        for second in sorted(waiting):
+            for found in self._owner.step(second):
+                self._found(found, now_us)
+            for probe in sorted(each for each in self._probes if each[0] == second):
+                self._probed(probe, now_us)
+            self._probes = [each for each in self._probes if each[0] != second]
+            answers, incidents = self._guard.step(second)
+            for request, granted in answers:
+                self._answer(request, granted=granted, now_us=now_us)
+            for incident in incidents:
+                self._incident(incident)
+
+    # --- as the owner of a tool
+
+    def _found(self, found: Found, now_us: int) -> None:
+        tenant, tool = found.tool
+        target, moment = Target(Scope.TOOL, tenant, tool=tool), Moment(now_us)
+        evidence = Evidence(
+            round(float(log10(np.array([found.mean]))[0]), 6), found.p0, found.calls, found.failures,
+            found.since * SECOND,
+        )  # fmt: skip
+        response = self._book.pooled.response(found.number)
+        reason = f"{words_of(target, evidence, now_us)}; it fails for {found.suspects} of {found.callers} actors"
+        value = found.failures / max(found.calls, 1)
+        if not found.tripped:
+            self._counters.warnings += 1
+            self.rulings.signal(SignalLevel.WARN, target, moment, response, METRIC, value, evidence, reason)
+            return
+        self._owner.restart(found.tool)
+        fired = self._breakers.fire(target, moment, response, evidence, reason)
+        self.rulings.told(fired, target, moment, response, METRIC, value, evidence, reason)
+
+    def _probed(self, probe: list[Any], now_us: int) -> None:
+        _, _, _, tenant, tool, epoch, ok, event_id = probe
+        identity = breaker_id(Scope.TOOL, tenant, tool=tool)
+        if epoch is not None and self._breakers.can_be_probe(identity, Effect.WRITE):
+            self.rulings.publish(self._breakers.probe(identity, epoch, ok, Moment(now_us, event_id)))
+
+    def callers(self, tenant: str) -> int:
+        """How many actors may probe a tool of a tenant whose breaker holds."""
+        return self._owner.callers(tenant)
+
+    def changed(self, breaker: Breaker) -> None:
+        """A breaker of this shard has changed: others may have to know."""
+        self._requests.changed(breaker)
+        rule = self._book.pooled.name
+        if breaker.scope is not Scope.TOOL or rule is None or breaker.tool is None:
+            return
+        name = breaker.tenant, breaker.tool
+        held = breaker.hold_of(rule)
+        if self.pools.number(*name) == NONE or not self._owner.freeze(name, held is not None):
+            return
+        pane = self._mail.pane(PaneKind.TOOL_STATE, *name, breaker.decided_at)
+        since = None if held is None else held.evidence.since_us or held.first_since
+        self._mail.broadcast(replace(pane, rule=rule, breaker_epoch=breaker.epoch, open=held is not None, since=since))
+
+    # --- as the home of a tenant
+
+    def _answer(self, request: Request, *, granted: bool, now_us: int) -> None:
+        kind = PaneKind.GRANTED if granted else PaneKind.REFUSED
+        pane = self._mail.pane(kind, request.tenant, None, now_us)
+        self._mail.send(request.shard, replace(pane, actor=request.actor, rule=request.rule))
+        self._counters.withheld += not granted
+
+    def _incident(self, incident: Incident) -> None:
+        target = Target(Scope.TENANT, incident.tenant)
+        response = Response(GUARD, (Rung(Action.NONE),), rules_version=self._book.version)
+        # All that is said of one incident has its time, and so the same id: the last word counts.
+        moment, evidence = Moment(incident.since_us), Evidence(since_us=incident.since_us)
+        self.rulings.signal(
+            SignalLevel.WARN, target, moment, response, "trips.withheld", float(incident.actors), evidence,
+            incident.reason,
+        )  # fmt: skip
+
+    def acknowledge(self, order: Override) -> bool:
+        """A person's order about a tenant; returns whether it was meant for the guard's incident."""
+        if order.scope is not Scope.TENANT or order.kind not in (OverrideKind.ACKNOWLEDGE, OverrideKind.RESET):
+            return False
+        return self._guard.acknowledge(order.tenant) and order.kind is OverrideKind.ACKNOWLEDGE
+
+    # --- as the shard of an actor
+
+    def ask(self, target: Target, response: Response, moment: Moment, evidence: Evidence) -> bool:
+        """Ask for leave to trip an actor; returns whether it has to be asked for."""
+        if not self._requests.covers(response):
+            return False
+        self._requests.ask(target, response.rule, moment, evidence)
+        return True
+
+    def asked(self, identity: str) -> bool:
+        """Whether a trip of a breaker waits for its answer."""
+        return identity in self._requests.asked
+
+    def _answered(self, pane: Pane, now_us: int) -> None:
+        target = Target(Scope.ACTOR, pane.tenant, pane.actor)
+        identity = breaker_id(Scope.ACTOR, pane.tenant, pane.actor)
+        asked = self._requests.asked.pop(identity, None)
+        row = self._identities.find_actor(pane.tenant, pane.actor or "")
+        if asked is None or row is None:
+            return
+        actors = self._state.actors
+        if pane.kind is PaneKind.REFUSED:
+            actors.touch("stat", np.array([row]))
+            actors["frozen"][row], actors["closed_at"][row] = 0, now_us
+            return
+        self._requests.granted[identity] = asked.rule
+        response = self._book.actors.response(int(actors["rule"][row]))
+        moment, evidence = Moment(now_us, asked.event_id, asked.offset), asked.found
+        fired = self._breakers.fire(target, moment, response, evidence)
+        value = (evidence.failures or 0) / max(evidence.calls or 0, 1)
+        reason = words_of(target, evidence, now_us)
+        self.rulings.told(fired, target, moment, response, METRIC, value, evidence, reason)
+
+    # --- state
+
+    def record(self, objects: Objects) -> None:
+        """Put everything that has changed into the state, before its changes are encoded."""
+        if not self.wanted:
+            return
+        shard = {
+            "minute": self._minute,
+            "sequence": self._mail.sequence,
+            "heard": self._heard,
+            "panes": self._panes.saved(),
+            "requests": self._requests.saved(),
+            "watermark": self._watermark.saved(),
+            "probes": self._probes,
+            "sums": self._owner.saved_sums(),
+            "asking": self._guard.saved_requests(),
+        }
+        _put(objects, "", shard)
+        for tool in sorted(self._owner.changed):
+            _put(objects, json.dumps(["tool", *tool]), self._owner.saved(tool))
+        for tenant in sorted(self._guard.changed):
+            _put(objects, json.dumps(["tenant", tenant]), self._guard.saved(tenant))
+        for number in sorted(self._blame.changed):
+            _put(objects, json.dumps(["blame", *self.pools.names[number]]), self._blame.saved(number))
+
+    def commit(self) -> None:
+        """What has been put into the state is there for good."""
+        for changed in (self._owner.changed, self._guard.changed, self._blame.changed):
+            changed.clear()
+
+    def load(self, objects: Objects) -> None:
+        """Put everything back as it stands in the state, after a restore or a rollback; tables are complete."""
+        if not self.wanted:
+            return
+        found: dict[str, dict[tuple[str, ...], Any]] = {"tool": {}, "tenant": {}, "blame": {}}
+        shard: dict[str, Any] = {}
+        for name, value in objects.items(_NAMES):
+            if name:
+                kind, *key = json.loads(name)
+                found[kind][tuple(key)] = json.loads(value)
+            else:
+                shard = json.loads(value)
+        self.pools.rebuild(self._identities.tool_names)
+        self._minute = shard.get("minute", 0)
+        self._mail.restore(shard.get("sequence", ()))
+        self._heard = shard.get("heard") or [0] * self._partitions
+        self._panes.restore(shard.get("panes", {}))
+        self._requests.restore(shard.get("requests", {}))
+        self._watermark.restore(shard.get("watermark", {}))
+        self._probes = shard.get("probes", [])
+        tools = [((key[0], key[1]), each) for key, each in found["tool"].items()]
+        self._owner.restore(tools, shard.get("sums", []))
+        tenants = [(key[0], each) for key, each in found["tenant"].items()]
+        self._guard.restore(tenants, shard.get("asking", []))
+        self._blame.restore(((key[0], key[1]), each) for key, each in found["blame"].items())
+
+
+def _put(objects: Objects, name: str, value: Any) -> None:  # noqa: ANN401 - whatever JSON holds
+    objects.put(_NAMES, name, json.dumps(value, separators=(",", ":")).encode())

@@ -1,0 +1,215 @@
+"""Several shards in virtual time, with the panes that they send each other, and enforcers that obey their commands."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from fuseboard_detectors.failure import FailureParams
+from fuseboard_schemas.keys import breaker_id
+from fuseboard_schemas.records import (
+    Action,
+    BreakerCommand,
+    BreakerState,
+    Cause,
+    Effect,
+    Outcome,
+    Override,
+    Pane,
+    PaneKind,
+    Scope,
+    Severity,
+    Signal,
+)
+from fuseboard_streams.core.inputs import Received
+from fuseboard_streams.core.ruleset import (
+    BlastRadius,
+    Breadth,
+    FailureTest,
+    Match,
+    RecoveryPlan,
+    Response,
+    Rule,
+    RuleSet,
+    Rung,
+    Variant,
+)
+from fuseboard_streams.core.settings import SECOND, CoreSettings
+from fuseboard_streams.core.shard import Output, Shard
+from tests.support.calls import SEEDS, T0, Call, home, prepared
+
+STEP_S = 0.5
+"""Time goes on in steps; in each, the shards take their turns in random order."""
+IDLE_S = 5.0
+
+
+def rules(params: FailureParams | None = None, radius: BlastRadius | None = None) -> RuleSet:
+    """Failures of tools of actors, of tools and of actors, as the packaged rules have them."""
+    test = FailureTest(params or FailureParams())
+
+    def rule(name: str, scope: Scope, action: Action, breadth: Breadth | None = None) -> Rule:
+        plan = RecoveryPlan()
+        response = Response(name, (Rung(action, Severity.TICKET),), recovery=plan, rules_version="test")
+        return Rule(name, "calls.failed", scope, Match(), Variant(test, response), breadth=breadth)
+
+    return RuleSet(
+        "test",
+        (
+            rule("tool-failing", Scope.ACTOR_TOOL, Action.DISABLE_TOOL),
+            rule("tool-failing", Scope.TOOL, Action.DISABLE_TOOL, Breadth(3, (1, 5), 3)),
+            rule("actor-failing", Scope.ACTOR, Action.READ_ONLY),
+        ),
+        radius or BlastRadius(),
+    )
+
+
+@dataclass
+class Decided:
+    """A record that a shard published, and when it could be read, in seconds after T0."""
+
+    at: float
+    record: Signal | BreakerCommand
+
+
+@dataclass
+class Fleet:
+    """Shards and their enforcers.
+
+    ``calls`` says what agents try between two times; the fleet refuses what is off, and makes probes.
+    """
+
+    partitions: int
+    calls: Callable[[float, float], Iterable[Call]]
+    seed: int = 0
+    ruleset: RuleSet = field(default_factory=rules)
+    settings: CoreSettings = field(default_factory=CoreSettings)
+    obeys: bool = True
+    now: float = 0.0
+    decided: list[Decided] = field(default_factory=list)
+    made: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        n = self.partitions
+        self.random = random.Random(self.seed)
+        self.shards = [Shard(i, n, self.settings, SEEDS, self.ruleset) for i in range(n)]
+        self.inbox: list[list[Received[Pane]]] = [[] for _ in range(n)]
+        self.sent: list[Pane] = []
+        self.gates: dict[str, BreakerCommand] = {}
+        self._read = [0] * n
+        self._waiting: list[list[Call]] = [[] for _ in range(n)]
+        self._offset = [0] * n
+        self._heard = [0.0] * n
+        self._quota: Counter[tuple[str, int, str]] = Counter()
+
+    # --- running
+
+    def run(self, until: float) -> None:
+        """Let time pass."""
+        while self.now < until:
+            before, self.now = self.now, self.now + STEP_S
+            for call in sorted(self.calls(before, self.now), key=lambda each: each.at):
+                self._waiting[home(call.actor, self.partitions)].append(self._gated(call) if self.obeys else call)
+            order = list(range(self.partitions))
+            self.random.shuffle(order)
+            for number in order:
+                # Some shards are behind now and then, by less than the grace.
+                if self.random.random() < 0.8:
+                    self._turn(number)
+
+    def _turn(self, number: int) -> None:
+        waiting, self._waiting[number] = self._waiting[number], []
+        cuts = sorted(self.random.randrange(len(waiting) + 1) for _ in range(self.random.randrange(3)))
+        for a, b in zip([0, *cuts], [*cuts, len(waiting)], strict=True):
+            self._transact(number, waiting[a:b])
+
+    def _transact(self, number: int, calls: list[Call]) -> None:
+        shard, inbox = self.shards[number], self.inbox[number]
+        upto = self.random.randint(self._read[number], len(inbox)) if self.random.random() < 0.3 else len(inbox)
+        shard.begin()
+        shard.fold_panes(inbox[self._read[number] : upto])
+        self._read[number] = upto
+        if calls:
+            shard.fold_tool_calls(prepared(calls, number, self._offset[number]))
+            self._offset[number] += len(calls)
+            self._heard[number] = self.now
+        elif shard.stream_time and self.now - self._heard[number] >= IDLE_S:
+            shard.advance(max(shard.stream_time, T0 + round((self.now - IDLE_S) * SECOND)))
+        self._commit(shard)
+
+    def order(self, order: Override, number: int) -> None:
+        """Give a shard a person's order."""
+        shard = self.shards[number]
+        shard.begin()
+        shard.fold_overrides([Received(0, T0 + round(self.now * SECOND), order)])
+        assert not shard.take_rejected()
+        self._commit(shard)
+
+    def _commit(self, shard: Shard) -> None:
+        outputs, panes = shard.take_outputs(), shard.take_panes()
+        shard.encode_changes(256)
+        shard.commit()
+        for output in outputs:
+            self._keep(output)
+        for pane in panes:
+            inbox = self.inbox[pane.partition]
+            inbox.append(Received(len(inbox), T0 + round(self.now * SECOND), pane.record))
+            if pane.record.kind is not PaneKind.MARKER:
+                self.sent.append(pane.record)
+
+    def _keep(self, output: Output) -> None:
+        record = output.record
+        if record is None:
+            return
+        self.decided.append(Decided(self.now, record))
+        if isinstance(record, BreakerCommand):
+            self.gates[record.breaker_id] = record
+
+    # --- enforcers
+
+    def _gated(self, call: Call) -> Call:
+        ids = (
+            breaker_id(Scope.ACTOR_TOOL, call.tenant, call.actor, call.tool),
+            breaker_id(Scope.ACTOR, call.tenant, call.actor),
+            breaker_id(Scope.TOOL, call.tenant, tool=call.tool),
+        )
+        for identity in ids:
+            command = self.gates.get(identity)
+            if command is None or command.state is BreakerState.CLOSED:
+                continue
+            if command.scope is Scope.ACTOR and call.effect is Effect.READ:
+                continue
+            quota = command.epoch, call.actor
+            if command.state is BreakerState.HALF_OPEN and self._quota[identity, *quota] < (command.probe_quota or 0):
+                self._quota[identity, *quota] += 1
+                self.made["probes"] += 1
+                return replace(call, probe=True, gate=(identity, command.epoch))
+            self.made["refused"] += 1
+            return replace(call, outcome=Outcome.DENIED)
+        self.made["admitted"] += 1
+        return call
+
+    # --- what came of it
+
+    def commands(self, scope: Scope, state: BreakerState | None = None) -> list[Decided]:
+        """The commands about targets of a scope."""
+        return [
+            each
+            for each in self.decided
+            if isinstance(each.record, BreakerCommand)
+            and each.record.scope is scope
+            and (state is None or each.record.state is state)
+        ]
+
+    def trips(self, scope: Scope) -> list[Decided]:
+        """The commands that opened something for the first time."""
+        return [
+            each
+            for each in self.commands(scope, BreakerState.OPEN)
+            if isinstance(each.record, BreakerCommand) and each.record.cause is Cause.TRIP
+        ]
+
+    def signals(self, scope: Scope) -> list[Signal]:
+        """The signals about targets of a scope."""
+        return [each.record for each in self.decided if isinstance(each.record, Signal) and each.record.scope is scope]
