@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from fuseboard_detectors.failure import FailureParams
-from fuseboard_schemas.keys import breaker_id
+from fuseboard_schemas.keys import breaker_id, home_partition
 from fuseboard_schemas.records import (
     Action,
     BreakerCommand,
@@ -24,6 +24,7 @@ from fuseboard_schemas.records import (
     Signal,
 )
 from fuseboard_streams.core.inputs import Received
+from fuseboard_streams.core.mail import PaneOutput
 from fuseboard_streams.core.ruleset import (
     BlastRadius,
     Breadth,
@@ -43,6 +44,7 @@ from tests.support.calls import SEEDS, T0, Call, home, prepared
 STEP_S = 0.5
 """Time goes on in steps; in each, the shards take their turns in random order."""
 IDLE_S = 5.0
+LAG_S = 1.0
 
 
 def rules(params: FailureParams | None = None, radius: BlastRadius | None = None) -> RuleSet:
@@ -74,6 +76,27 @@ class Decided:
 
 
 @dataclass
+class Entry:
+    """What one transaction folded: the panes, then the calls, then the clock."""
+
+    panes: list[Received[Pane]]
+    calls: list[Call]
+    offset: int = 0
+    advance: int | None = None
+    orders: list[Received[Override]] = field(default_factory=list)
+
+
+def fold(shard: Shard, entry: Entry) -> None:
+    """Fold what an entry names, in a transaction that is open."""
+    shard.fold_overrides(entry.orders)
+    shard.fold_panes(entry.panes)
+    if entry.calls:
+        shard.fold_tool_calls(prepared(entry.calls, shard.number, entry.offset))
+    if entry.advance is not None:
+        shard.advance(entry.advance)
+
+
+@dataclass
 class Fleet:
     """Shards and their enforcers.
 
@@ -88,6 +111,8 @@ class Fleet:
     obeys: bool = True
     now: float = 0.0
     decided: list[Decided] = field(default_factory=list)
+    journals: list[list[Entry]] = field(default_factory=list)
+    """By shard."""
     made: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -97,6 +122,10 @@ class Fleet:
         self.inbox: list[list[Received[Pane]]] = [[] for _ in range(n)]
         self.sent: list[Pane] = []
         self.gates: dict[str, BreakerCommand] = {}
+        self.journals = [[] for _ in range(n)]
+        self.outputs: list[list[Output]] = [[] for _ in range(n)]
+        self.panes: list[list[PaneOutput]] = [[] for _ in range(n)]
+        self._turned = [0.0] * n
         self._read = [0] * n
         self._waiting: list[list[Call]] = [[] for _ in range(n)]
         self._offset = [0] * n
@@ -115,7 +144,8 @@ class Fleet:
             self.random.shuffle(order)
             for number in order:
                 # Some shards are behind now and then, by less than the grace.
-                if self.random.random() < 0.8:
+                if self.random.random() < 0.7 or self.now - self._turned[number] >= LAG_S:
+                    self._turned[number] = self.now
                     self._turn(number)
 
     def _turn(self, number: int) -> None:
@@ -126,36 +156,37 @@ class Fleet:
 
     def _transact(self, number: int, calls: list[Call]) -> None:
         shard, inbox = self.shards[number], self.inbox[number]
-        upto = self.random.randint(self._read[number], len(inbox)) if self.random.random() < 0.3 else len(inbox)
-        shard.begin()
-        shard.fold_panes(inbox[self._read[number] : upto])
-        self._read[number] = upto
+        entry = Entry(inbox[self._read[number] :], calls, self._offset[number])
+        self._read[number] = len(inbox)
         if calls:
-            shard.fold_tool_calls(prepared(calls, number, self._offset[number]))
             self._offset[number] += len(calls)
             self._heard[number] = self.now
         elif shard.stream_time and self.now - self._heard[number] >= IDLE_S:
-            shard.advance(max(shard.stream_time, T0 + round((self.now - IDLE_S) * SECOND)))
-        self._commit(shard)
+            entry.advance = max(shard.stream_time, T0 + round((self.now - IDLE_S) * SECOND))
+        self._run(number, entry)
 
-    def order(self, order: Override, number: int) -> None:
-        """Give a shard a person's order."""
+    def order(self, order: Override) -> None:
+        """Give the home of its target a person's order."""
+        number = home_partition(order.scope, order.tenant, order.actor, order.tool, self.partitions)
+        self._run(number, Entry([], [], orders=[Received(0, T0 + round(self.now * SECOND), order)]))
+
+    def _run(self, number: int, entry: Entry) -> None:
         shard = self.shards[number]
+        self.journals[number].append(entry)
         shard.begin()
-        shard.fold_overrides([Received(0, T0 + round(self.now * SECOND), order)])
+        fold(shard, entry)
         assert not shard.take_rejected()
-        self._commit(shard)
-
-    def _commit(self, shard: Shard) -> None:
         outputs, panes = shard.take_outputs(), shard.take_panes()
         shard.encode_changes(256)
         shard.commit()
+        self.outputs[number] += outputs
         for output in outputs:
             self._keep(output)
         for pane in panes:
             inbox = self.inbox[pane.partition]
             inbox.append(Received(len(inbox), T0 + round(self.now * SECOND), pane.record))
             if pane.record.kind is not PaneKind.MARKER:
+                self.panes[number].append(pane)
                 self.sent.append(pane.record)
 
     def _keep(self, output: Output) -> None:

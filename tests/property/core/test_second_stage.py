@@ -1,0 +1,127 @@
+"""The second stage: what a journal names decides everything, however it is cut, aborted or restored."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fuseboard_detectors.failure import FailureParams
+from fuseboard_schemas.records import BreakerState, PaneKind, Scope
+from fuseboard_streams.core.mail import PaneOutput
+from fuseboard_streams.core.settings import CoreSettings
+from fuseboard_streams.core.shard import Output, Shard
+from tests.support.calls import SEEDS
+from tests.support.fleet import Entry, Fleet, fold, rules
+from tests.support.worlds import World, outage, sick
+
+SENSITIVE = FailureParams(trip=1e4, warn=1e3, period=20, floor=0.01)
+RULES = rules(SENSITIVE)
+SHARDS = 3
+
+
+def both(seed: int) -> World:
+    """A tool goes down and comes back; later some actors fail whatever they call."""
+    first, second = outage(seed, 12, 25, 45, every=0.8), sick(seed, 24, 6, 30, 45)
+
+    def calls(a: float, b: float):  # type: ignore[no-untyped-def]
+        yield from first(a, b)
+        yield from second(a, b)
+
+    return calls
+
+
+@cache
+def run(seed: int) -> Fleet:
+    """A fleet that has been through everything."""
+    fleet = Fleet(SHARDS, both(seed), seed=seed, ruleset=RULES)
+    fleet.run(100)
+    return fleet
+
+
+def make(number: int) -> Shard:
+    return Shard(number, SHARDS, CoreSettings(), SEEDS, RULES)
+
+
+def cut(entries: list[Entry], rng: random.Random) -> list[Entry]:
+    """The same in other transactions: cut anywhere, and joined where one's panes are none."""
+    pieces: list[Entry] = []
+    for entry in entries:
+        panes = rng.randrange(len(entry.panes) + 1)
+        calls = rng.randrange(len(entry.calls) + 1)
+        pieces += [
+            Entry(entry.panes[:panes], [], orders=entry.orders),
+            Entry(entry.panes[panes:], entry.calls[:calls], entry.offset),
+            Entry([], entry.calls[calls:], entry.offset + calls, entry.advance),
+        ]
+    joined: list[Entry] = pieces[:1]
+    for piece in pieces[1:]:
+        last = joined[-1]
+        follows = not piece.panes and not piece.orders and last.advance is None and (last.calls or not last.panes)
+        if follows and rng.random() < 0.5:
+            offset = last.offset if last.calls else piece.offset
+            joined[-1] = replace(last, calls=last.calls + piece.calls, offset=offset, advance=piece.advance)
+        else:
+            joined.append(piece)
+    return joined
+
+
+def told(panes: list[PaneOutput]) -> list[PaneOutput]:
+    return [pane for pane in panes if pane.record.kind is not PaneKind.MARKER]
+
+
+def replay(
+    number: int, entries: list[Entry], rng: random.Random, *, aborts: bool, restores: bool
+) -> tuple[list[Output], list[PaneOutput], Shard]:
+    shard, outputs, panes = make(number), [], []
+    blocks: list[bytes] = []
+    for entry in entries:
+        for last in (False,) * (aborts and rng.random() < 0.1) + (True,):
+            shard.begin()
+            fold(shard, entry)
+            found, sent = shard.take_outputs(), shard.take_panes()
+            delta = shard.encode_changes(256)
+            if last:
+                shard.commit()
+            else:
+                shard.rollback()
+        outputs += found
+        panes += sent
+        blocks.append(delta.block)
+        if restores and rng.random() < 0.02:
+            shard = make(number)
+            for block in blocks:
+                shard.apply(block)
+            shard.finish_restore()
+    return outputs, told(panes), shard
+
+
+def test_the_fleet_goes_through_everything() -> None:
+    """Otherwise the tests here would prove little."""
+    kinds, states = set(), set()
+    for seed in (1, 2):
+        fleet = run(seed)
+        kinds |= {pane.kind for pane in fleet.sent}
+        states |= {each.record.state for each in fleet.commands(Scope.TOOL)}  # type: ignore[union-attr]
+        assert not any(each.counters.panes_missing or each.counters.panes_repeated for each in fleet.shards)
+    assert kinds == set(PaneKind) - {PaneKind.OTHER, PaneKind.MARKER}
+    assert states == {BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.CLOSED}
+
+
+@pytest.mark.parametrize(
+    ("aborts", "restores"), [(False, False), (True, False), (False, True)], ids=["cuts", "aborts", "restores"]
+)
+@settings(max_examples=4, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_a_journal_decides_everything(aborts: bool, restores: bool, seed: int) -> None:
+    """Whatever a shard decides and sends follows from what it was given, in its order."""
+    rng, fleet = random.Random(seed), run(1 + seed % 2)
+    number = seed % SHARDS
+    entries = cut(fleet.journals[number], rng)
+    outputs, panes, _ = replay(number, entries, rng, aborts=aborts, restores=restores)
+    assert panes == fleet.panes[number]
+    assert outputs == fleet.outputs[number]
