@@ -19,7 +19,10 @@ def _call(rng: random.Random, a: float, b: float, actor: str, tool: str, rate: f
 def outage(
     seed: int, actors: int, begins: float, ends: float, *, busy: int = 0, noise: float = 0.01, every: float = 2.0
 ) -> World:
-    """Actors that share three tools, the first of which is down for a while; ``busy`` ones call ten times as often."""
+    """Actors that share three tools, the first of which is down for a while, and else never fails.
+
+    The first ``busy`` actors call ten times as often.
+    """
 
     def calls(a: float, b: float) -> Iterator[Call]:
         rng = random.Random(f"{seed} {a}")
@@ -28,7 +31,7 @@ def outage(
                 if rng.random() < (b - a) / every:
                     tool = f"tool-{rng.randrange(3)}"
                     down = tool == "tool-0" and begins <= a < ends
-                    yield _call(rng, a, b, f"agent-{i}", tool, 1.0 if down else noise)
+                    yield _call(rng, a, b, f"agent-{i}", tool, 1.0 if down else 0.0 if tool == "tool-0" else noise)
 
     return calls
 

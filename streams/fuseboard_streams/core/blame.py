@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Bools: TypeAlias = NDArray[np.bool_]
 
-DISORDER_US = 10_000_000
+DISORDER_US = 5_000_000
 """Failures so long before the estimated onset are blamed on the tool too: calls are told out of order."""
 
 

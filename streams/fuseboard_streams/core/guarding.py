@@ -135,8 +135,8 @@ class Guard:
         listed = ", ".join(tenant.withheld[:_LISTED])
         more = f" and {len(tenant.withheld) - _LISTED} more" if len(tenant.withheld) > _LISTED else ""
         reason = (
-            f"{len(tenant.withheld)} actors were not tripped, since {len(tenant.held)} are held already: {listed}{more}."
-            f" No more are tripped automatically until somebody acknowledges this for the tenant {name}"
+            f"{len(tenant.withheld)} actors were not tripped, since {len(tenant.held)} are held already: {listed}{more}"
+            f". No more are tripped automatically until somebody acknowledges this for the tenant {name}"
         )
         return [Incident(name, int(tenant.state.incident[0]), len(tenant.withheld), reason)]
 

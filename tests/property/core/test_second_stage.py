@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
@@ -15,7 +16,7 @@ from fuseboard_schemas.records import BreakerState, PaneKind, Scope
 from fuseboard_streams.core.mail import PaneOutput
 from fuseboard_streams.core.settings import CoreSettings
 from fuseboard_streams.core.shard import Output, Shard
-from tests.support.calls import SEEDS
+from tests.support.calls import SEEDS, Call
 from tests.support.fleet import Entry, Fleet, fold, rules
 from tests.support.worlds import World, outage, sick
 
@@ -28,7 +29,7 @@ def both(seed: int) -> World:
     """A tool goes down and comes back; later some actors fail whatever they call."""
     first, second = outage(seed, 12, 25, 45, every=0.8), sick(seed, 24, 6, 30, 45)
 
-    def calls(a: float, b: float):  # type: ignore[no-untyped-def]
+    def calls(a: float, b: float) -> Iterator[Call]:
         yield from first(a, b)
         yield from second(a, b)
 
