@@ -17,7 +17,7 @@ import numpy as np
 
 from fuseboard_schemas.codec import Decoder
 from fuseboard_schemas.columnar import Values
-from fuseboard_schemas.records import Signal, StateKind, StateRecord
+from fuseboard_schemas.records import PaneKind, Signal, StateKind, StateRecord
 from fuseboard_schemas.registry import PackagedResolver
 from fuseboard_schemas.topics import TopicNames
 from fuseboard_streams.core.settings import CoreSettings, HashSeeds
@@ -31,6 +31,7 @@ from tests.support.oracle_input import Row
 from tests.support.workers import Read, read
 
 if TYPE_CHECKING:
+    from fuseboard_streams.core.ruleset import RuleSet
     from fuseboard_streams.worker.transaction import Outgoing
 
 REPLAYED = ("signals", "breaker-commands", "dead-letters")
@@ -50,6 +51,8 @@ class Replay:
     mixed: int = 0
     """Entries with records of more than one input."""
     advances: int = 0
+    panes: list[Outgoing] = field(default_factory=list)
+    """All but markers, by shard, in order."""
 
 
 class Inputs:
@@ -90,7 +93,11 @@ def state_log(bootstrap: str, prefix: str, partitions: int) -> list[list[tuple[i
 
 
 def replay(
-    log: Sequence[Iterable[tuple[int, StateRecord]]], inputs: Inputs, settings: CoreSettings, prefix: str
+    log: Sequence[Iterable[tuple[int, StateRecord]]],
+    inputs: Inputs,
+    settings: CoreSettings,
+    prefix: str,
+    rules: RuleSet | None = None,
 ) -> Replay:
     """Fold every entry's ranges of the inputs, in order, into fresh shards.
 
@@ -99,6 +106,7 @@ def replay(
         inputs: What the worker read.
         settings: The worker's.
         prefix: Of the topics.
+        rules: The worker's.
 
     Raises:
         AssertionError: Entries are missing, ranges do not join, or records were left out.
@@ -109,7 +117,7 @@ def replay(
         joiner = EntryJoiner(f"state [{number}]")
         entries = [entry for offset, each in records if (entry := joiner.add(each, offset)) is not None]
         joiner.finish()
-        _Replayer(number, partitions, inputs, settings, TopicNames(prefix), result).run(entries)
+        _Replayer(number, partitions, inputs, settings, TopicNames(prefix), result, rules).run(entries)
     return result
 
 
@@ -117,13 +125,20 @@ class _Replayer:
     """Replays one shard."""
 
     def __init__(
-        self, number: int, partitions: int, inputs: Inputs, settings: CoreSettings, names: TopicNames, result: Replay
+        self,
+        number: int,
+        partitions: int,
+        inputs: Inputs,
+        settings: CoreSettings,
+        names: TopicNames,
+        result: Replay,
+        rules: RuleSet | None,
     ) -> None:
         self._number = number
         self._inputs = inputs
         self._result = result
         self._names = names
-        self._shard = Shard(number, partitions, settings, _SEEDS)
+        self._shard = Shard(number, partitions, settings, _SEEDS, rules)
         self._decoding = Decoding(PackagedResolver(), _SEEDS)
         self._outbox = Outbox(names, partitions)
 
@@ -140,8 +155,10 @@ class _Replayer:
             self._fold(entry)
         for topic, offset in position.items():
             left = self._inputs.after(topic, self._number, offset)
-            # What a shard says itself in its last transaction is read by nobody after it.
-            assert all(topic == "signals" and is_own(each.value) for each in left), f"{topic} was not read to its end"
+            # What shards say in their last transaction is read by nobody after it.
+            assert topic == "panes" or all(topic == "signals" and is_own(each.value) for each in left), (
+                f"{topic} was not read to its end"
+            )
 
     def _fold(self, entry: Entry) -> None:
         head, shard = entry.head, self._shard
@@ -156,6 +173,8 @@ class _Replayer:
         if head.advanced_us:
             shard.advance(shard.stream_time + head.advanced_us)
         self._keep([self._outbox.decision(self._number, each) for each in shard.take_outputs()])
+        told = [each for each in shard.take_panes() if each.record.kind is not PaneKind.MARKER]
+        self._result.panes += [self._outbox.pane(self._number, each) for each in told]
         bad = [*work.bad, *rejected_records(work, self._number, shard.take_rejected())]
         bad.sort(key=lambda each: (each.topic, each.offset))
         self._keep([self._outbox.dead_letter(to_dead_letter(each)) for each in bad])

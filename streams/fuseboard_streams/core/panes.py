@@ -210,11 +210,12 @@ class Panes:
         now, self.open = self.open, None
         if now is None:
             return
+        suspects = self._suspects([number for number, sums in now.tools.items() if sums.failures], now.second)
         for number in sorted(now.tools, key=lambda each: self._pools.names[each]):
             sums = now.tools[number]
             self._counts[number] = self._counts.get(number, 0) + sums.newcomers
             if sums.calls:
-                self._send(now.second, number, sums)
+                self._send(now.second, number, sums, suspects.get(number, 0))
         for probe in now.probes:
             tenant, tool = probe["pool"]
             pane = self._mail.pane(PaneKind.PROBED, tenant, tool, now.second * SECOND)
@@ -226,7 +227,7 @@ class Panes:
                 ),
             )  # fmt: skip
 
-    def _send(self, second: int, number: int, sums: OpenSum) -> None:
+    def _send(self, second: int, number: int, sums: OpenSum, suspects: int) -> None:
         tenant, tool = self._pools.names[number]
         failures = sum(min(each, self._cap) for each in sums.failures.values())
         pane = self._mail.pane(PaneKind.SUMS, tenant, tool, second * SECOND)
@@ -241,7 +242,7 @@ class Panes:
                 calls=sums.calls - failed + failures,
                 failures=failures,
                 actors=self._counts.get(number, 0),
-                actors_suspect=self._suspects(number, second) if failures else 0,
+                actors_suspect=suspects,
             ),
         )
 
@@ -265,24 +266,28 @@ class Panes:
                 self._callers[number] = [some]
                 self._counts[number] = len(some)
 
-    def _suspects(self, number: int, second: int) -> int:
-        """For how many of the callers the tool fails, as things stand."""
-        parts = self._callers.get(number)
+    def _suspects(self, numbers: list[int], second: int) -> dict[int, int]:
+        """For how many of its callers each tool fails, as things stand."""
+        parts = [(number, rows) for number in numbers for rows in self._callers.get(number, ())]
         if not parts:
-            return 0
-        rows = np.concatenate(parts)
+            return {}
+        rows = np.concatenate([rows for _, rows in parts])
+        pool = np.repeat([number for number, _ in parts], [len(rows) for _, rows in parts])
         tools = self._tools
-        rows = rows[tools["last_seen"][rows] >= second - BREADTH_S - EPOCH_S]
         frozen = tools["frozen"][rows] != 0
-        some = rows[~frozen & (tools["run_failures"][rows] > 0)]
-        if len(some) == 0:
-            return int(np.count_nonzero(frozen))
-        state, params = self._statistic.load(some), self._statistic.level.params(0)
+        failing = (frozen | (tools["run_failures"][rows] > 0)) & (
+            tools["last_seen"][rows] >= second - BREADTH_S - EPOCH_S
+        )
+        rows, pool, frozen = rows[failing], pool[failing], frozen[failing]
+        if len(rows) == 0:
+            return {}
+        state, params = self._statistic.load(rows), self._statistic.level.params(0)
         mean = mean_r(fold_successes(state.r, state.p0, state.successes, params.odds))
         # A run is over when its evidence is at rest.
         failures = np.where(mean > 1.0 / state.p0, state.run_failures, 0)
         warned = (state.suspect_left > 0) & (state.successes < state.suspect_left)
-        return int(np.count_nonzero(frozen)) + int(np.count_nonzero(suspect(warned, failures)))
+        found, counts = np.unique(pool[frozen | suspect(warned, failures)], return_counts=True)
+        return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
     # --- state
 
