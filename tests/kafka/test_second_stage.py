@@ -22,6 +22,7 @@ from fuseboard_schemas.records import (
 from fuseboard_streams.core.settings import CoreSettings
 from fuseboard_streams.core.shard import Shard
 from fuseboard_streams.worker import loop
+from fuseboard_streams.worker.errors import TransactionAborted
 from tests.support.fleet import rules
 from tests.support.journal_replay import REPLAYED, Inputs, replay, state_log
 from tests.support.workers import T0_US, WorkerThread, produce, read, until
@@ -56,12 +57,30 @@ def history(begin: float, end: float) -> list[ToolCall]:
     return made
 
 
+class Every:
+    """Aborts at every ``period``-th time of a step."""
+
+    def __init__(self, step: str, period: int) -> None:
+        self._step, self._period, self._seen = step, period, 0
+        self.aborted = 0
+
+    def __call__(self, name: str) -> None:
+        """A step has been made."""
+        if name == self._step:
+            self._seen += 1
+            if self._seen % self._period == 0:
+                self.aborted += 1
+                raise TransactionAborted("injected")
+
+
+@pytest.mark.parametrize("period", [0, 4], ids=["calm", "aborts"])
 def test_two_workers_find_that_it_is_the_tool_and_a_journal_repeats_it(
-    apache_kafka: str, topics: Topics, unique_prefix: str, monkeypatch: pytest.MonkeyPatch
+    apache_kafka: str, topics: Topics, unique_prefix: str, monkeypatch: pytest.MonkeyPatch, period: int
 ) -> None:
     """One of them leaves in between; panes go on being numbered where they were."""
     names = topics(apache_kafka, unique_prefix)
     ruleset = rules()
+    faults = [Every("before_commit", period or 10**9) for _ in range(2)]
     monkeypatch.setattr(loop, "Shard", partial(Shard, rules=ruleset))
 
     def commands(scope: Scope, state: BreakerState) -> list[BreakerCommand]:
@@ -76,8 +95,8 @@ def test_two_workers_find_that_it_is_the_tool_and_a_journal_repeats_it(
         marks = [each for each in panes() if each.kind is PaneKind.MARKER and each.ts >= until_us]
         return len({each.source_shard for each in marks}) == PARTITIONS
 
-    with WorkerThread(apache_kafka, unique_prefix) as one:
-        with WorkerThread(apache_kafka, unique_prefix) as other:
+    with WorkerThread(apache_kafka, unique_prefix, fault=faults[0]) as one:
+        with WorkerThread(apache_kafka, unique_prefix, fault=faults[1]) as other:
             both = (one, other)
             until(
                 lambda: all(
@@ -97,6 +116,7 @@ def test_two_workers_find_that_it_is_the_tool_and_a_journal_repeats_it(
         )
     for each in both:
         assert each.failure is None
+    assert bool(sum(fault.aborted for fault in faults)) == bool(period)
 
     assert {each.breaker_id for each in commands(Scope.TOOL, BreakerState.OPEN)} == {"TOOL:default/tool-0"}
     assert {each.cause for each in commands(Scope.ACTOR_TOOL, BreakerState.CLOSED)} <= {Cause.ATTRIBUTED}

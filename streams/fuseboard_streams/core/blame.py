@@ -29,6 +29,9 @@ Bools: TypeAlias = NDArray[np.bool_]
 DISORDER_US = 5_000_000
 """Failures so long before the estimated onset are blamed on the tool too: calls are told out of order."""
 
+FORGET_US = 86_400_000_000
+"""A breaker that closed so long ago holds no call back from counting: none lasts that long."""
+
 
 @dataclass(slots=True)
 class Told:
@@ -51,7 +54,7 @@ class Blame:
         self.told: dict[int, Told] = {}
         """By the number of the pool."""
         self.changed: set[int] = set()
-        """Those that differ from what was saved last."""
+        """Those that differ from what was saved last; one that is not in `told` is forgotten."""
 
     def counting(self, piece: Piece) -> Bools | None:
         """Which calls of a piece may count at all; None stands for all."""
@@ -60,9 +63,11 @@ class Blame:
         pool = self._pools.of(piece.tool)
         start = piece.start
         result = np.ones(len(piece), dtype=np.bool_)
+        first = int(start.min()) if len(start) else 0
         for number, told in self.told.items():
-            mine = pool == number
-            result[mine] = False if told.open else start[mine] > told.closed_at
+            if told.open or first <= told.closed_at:
+                mine = pool == number
+                result[mine] = False if told.open else start[mine] > told.closed_at
         return result
 
     def hear(self, pane: Pane, now_us: int) -> tuple[Breaker, ...]:
@@ -76,6 +81,9 @@ class Blame:
         if number == NONE or (before is not None and epoch <= before.epoch):
             return ()
         self.changed.add(number)
+        for old in [old for old, each in self.told.items() if not each.open and each.closed_at < now_us - FORGET_US]:
+            del self.told[old]
+            self.changed.add(old)
         if not pane.open:
             self.told[number] = Told(epoch, open=False, closed_at=now_us)
             return ()
@@ -115,10 +123,10 @@ class Blame:
 
     # --- state
 
-    def saved(self, number: int) -> list[Any]:
-        """Everything about one tool, as JSON holds it."""
-        told = self.told[number]
-        return [told.epoch, told.open, told.closed_at]
+    def saved(self, number: int) -> list[Any] | None:
+        """Everything about one tool, as JSON holds it; None if it is forgotten."""
+        told = self.told.get(number)
+        return None if told is None else [told.epoch, told.open, told.closed_at]
 
     def restore(self, saved: Iterable[tuple[tuple[str, str], list[Any]]]) -> None:
         """Put back what was saved, and nothing else."""

@@ -72,15 +72,18 @@ class Owner:
 
     Args:
         level: The rule of scope TOOL about failures.
+        forget_after_s: A tool that nobody has called for longer begins anew.
     """
 
-    def __init__(self, level: FailureLevel) -> None:
+    def __init__(self, level: FailureLevel, forget_after_s: int) -> None:
         self._level = level
+        self._forget_after_s = forget_after_s
         breadth = level.view.rule.breadth if level.view is not None else None
         self.breadth = breadth or PLAIN
         self.tools: dict[ToolKey, Owned] = {}
         self.changed: set[ToolKey] = set()
-        """Those whose state differs from what was saved last."""
+        """Those whose state differs from what was saved last; one that is not in `tools` is forgotten."""
+        self._swept = 0
         self._state = PooledState.fresh(0, level.params(0))
         self._waiting: dict[int, dict[ToolKey, ToolSum]] = {}
 
@@ -101,6 +104,11 @@ class Owner:
         """Fold a second that is complete: one step for every tool that was called. What is found is by name."""
         sums = self._waiting.pop(second, {})
         names = sorted(sums)
+        # At its next call a tool forgets by its own last one: that it may be gone already never shows.
+        self._forget(second, names)
+        if second - self._swept > self._forget_after_s // 2:
+            self._swept = second
+            self._forget(second, list(self.tools))
         for name in names:
             owned = self._owned(name)
             owned.told.update({shard: (second, *counts) for shard, counts in sums[name].told.items()})
@@ -176,6 +184,24 @@ class Owner:
         open_ones = [owned for (name, _), owned in self.tools.items() if name == tenant and owned.frozen]
         return max((sum(callers for _, callers, _ in each.told.values()) for each in open_ones), default=0)
 
+    def _forget(self, second: int, names: list[ToolKey]) -> None:
+        idle = [
+            name
+            for name in names
+            if (owned := self.tools.get(name)) is not None
+            and not owned.frozen
+            and max((said for said, _, _ in owned.told.values()), default=second) < second - self._forget_after_s
+        ]
+        if not idle:
+            return
+        for name in idle:
+            del self.tools[name]
+            self.changed.add(name)
+        rows = np.array([owned.row for owned in self.tools.values()], dtype=np.int64)
+        self._state = PooledState(*(getattr(self._state, each)[rows] for each in _COLUMNS))
+        for row, owned in enumerate(self.tools.values()):
+            owned.row = row
+
     def _owned(self, tool: ToolKey) -> Owned:
         owned = self.tools.get(tool)
         if owned is None:
@@ -190,9 +216,11 @@ class Owner:
 
     # --- state
 
-    def saved(self, tool: ToolKey) -> dict[str, Any]:
-        """Everything about one tool, as JSON holds it."""
-        owned = self.tools[tool]
+    def saved(self, tool: ToolKey) -> dict[str, Any] | None:
+        """Everything about one tool, as JSON holds it; None if it is forgotten."""
+        owned = self.tools.get(tool)
+        if owned is None:
+            return None
         state = {name: getattr(self._state, name)[owned.row].tolist() for name in _COLUMNS}
         return {"state": state, "frozen": owned.frozen, "warned": owned.warned, "told": owned.told}
 

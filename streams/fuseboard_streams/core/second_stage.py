@@ -66,6 +66,7 @@ class SecondStage:
         identities: The shard's.
         breakers: The shard's.
         counters: The shard's.
+        forget_after_us: What has been idle for longer begins anew.
     """
 
     rulings: Rulings
@@ -80,6 +81,7 @@ class SecondStage:
         identities: Identities,
         breakers: Breakers,
         counters: ShardCounters,
+        forget_after_us: int,
     ) -> None:
         self._number, self._partitions = number, partitions
         self._book, self._state, self._identities, self._breakers = book, state, identities, breakers
@@ -87,7 +89,7 @@ class SecondStage:
         radius = book.rules.blast_radius if book.actors.view is not None else None
         self.pools = Pools(book.pooled, state.tools, state.actors, partitions)
         self._mail = Mail(number, partitions, book.version)
-        self._owner = Owner(book.pooled)
+        self._owner = Owner(book.pooled, forget_after_us // SECOND)
         self._panes = Panes(self.pools, state.tool_statistic, self._mail, self._owner.breadth.max_per_actor)
         self._blame = Blame(self.pools, state, identities, breakers)
         self._guard = Guard(radius)
@@ -401,4 +403,7 @@ class SecondStage:
 
 
 def _put(objects: Objects, name: str, value: Any) -> None:  # noqa: ANN401 - whatever JSON holds
+    if value is None:
+        objects.delete(_NAMES, name)
+        return
     objects.put(_NAMES, name, json.dumps(value, separators=(",", ":")).encode())

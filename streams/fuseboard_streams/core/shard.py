@@ -89,8 +89,9 @@ class Shard:
         self._breakers = Breakers(settings.breaker)
         self.counters = ShardCounters()
         self._second = SecondStage(
-            number, partitions, self._book, state, self._identities, self._breakers, self.counters
-        )
+            number, partitions, self._book, state, self._identities, self._breakers, self.counters,
+            settings.forget_after_us,
+        )  # fmt: skip
         self._engine = Engine(settings, state, self._identities, self._book)
         self._clearing = Clearing(settings, self._engine.spending, self._identities, self._breakers)
         self._decisions = Decisions(
