@@ -73,12 +73,14 @@ class Guard:
         """Those whose state differs from what was saved last."""
         self._params = GuardParams() if radius is None else GuardParams(radius.share, radius.at_least, radius.window_us)
         self._waiting: dict[int, list[Request]] = {}
+        self._counts: dict[int, list[tuple[str, int, int]]] = {}
+        """Tenant, shard and active actors, by the second in which they were counted, as they came."""
 
     # --- panes
 
     def heard(self, pane: Pane, second: int) -> None:
-        """A shard says how many actors of a tenant are active."""
-        self._of(pane.tenant).active[str(pane.source_shard)] = (second, pane.actors)
+        """A shard says how many actors of a tenant are active: that counts when the second is complete."""
+        self._counts.setdefault(second, []).append((pane.tenant, pane.source_shard, pane.actors))
 
     def take(self, pane: Pane, second: int, *, released: bool) -> None:
         """Keep a request until its second is complete."""
@@ -87,10 +89,12 @@ class Guard:
 
     def seconds(self, before: int) -> list[int]:
         """The seconds before one that wait, ascending."""
-        return sorted(second for second in self._waiting if second < before)
+        return sorted(second for second in {*self._waiting, *self._counts} if second < before)
 
     def step(self, second: int) -> tuple[list[tuple[Request, bool]], list[Incident]]:
         """Decide the requests of a second that is complete, each granted or not, and what incidents they add to."""
+        for name, shard, actors in self._counts.pop(second, ()):
+            self._of(name).active[str(shard)] = (second, actors)
         several = sorted(
             self._waiting.pop(second, ()), key=lambda each: (each.tenant, not each.released, each.at_us, each.actor)
         )
@@ -164,15 +168,17 @@ class Guard:
         state = {name: getattr(found.state, name)[0].tolist() for name in _COLUMNS}
         return {"state": state, "active": found.active, "held": found.held, "withheld": found.withheld}
 
-    def saved_requests(self) -> list[Any]:
-        """The requests that wait."""
-        return [
+    def saved_requests(self) -> dict[str, Any]:
+        """What waits for its second."""
+        requests = [
             [second, each.tenant, each.actor, each.rule, each.at_us, each.shard, each.released]
             for second, several in sorted(self._waiting.items())
             for each in several
         ]
+        counts = [[second, *each] for second, several in sorted(self._counts.items()) for each in several]
+        return {"requests": requests, "counts": counts}
 
-    def restore(self, tenants: Iterable[tuple[str, dict[str, Any]]], requests: list[Any]) -> None:
+    def restore(self, tenants: Iterable[tuple[str, dict[str, Any]]], waiting: dict[str, Any]) -> None:
         """Put back what was saved, and nothing else."""
         self.tenants = {}
         for name, saved in tenants:
@@ -182,6 +188,8 @@ class Guard:
             for column, value in saved["state"].items():
                 getattr(found.state, column)[0] = value
         self.changed.clear()
-        self._waiting = {}
-        for second, *rest in requests:
+        self._waiting, self._counts = {}, {}
+        for second, *rest in waiting.get("requests", ()):
             self._waiting.setdefault(second, []).append(Request(*rest))
+        for second, tenant, shard, actors in waiting.get("counts", ()):
+            self._counts.setdefault(second, []).append((tenant, shard, actors))

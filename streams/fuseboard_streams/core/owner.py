@@ -83,6 +83,8 @@ class Owner:
         self.tools: dict[ToolKey, Owned] = {}
         self.changed: set[ToolKey] = set()
         """Those whose state differs from what was saved last; one that is not in `tools` is forgotten."""
+        self.touched: set[int] = set()
+        """Seconds whose sums differ from what was saved last."""
         self._swept = 0
         self._state = PooledState.fresh(0, level.params(0))
         self._waiting: dict[int, dict[ToolKey, ToolSum]] = {}
@@ -91,6 +93,7 @@ class Owner:
 
     def take(self, pane: Pane, second: int) -> None:
         """Keep the sums of a second until it is complete."""
+        self.touched.add(second)
         waiting = self._waiting.setdefault(second, {}).setdefault((pane.tenant, pane.tool or ""), ToolSum())
         waiting.calls += pane.calls
         waiting.failures += pane.failures
@@ -103,6 +106,7 @@ class Owner:
     def step(self, second: int) -> list[Found]:
         """Fold a second that is complete: one step for every tool that was called. What is found is by name."""
         sums = self._waiting.pop(second, {})
+        self.touched.add(second)
         names = sorted(sums)
         # At its next call a tool forgets by its own last one: that it may be gone already never shows.
         self._forget(second, names)
@@ -224,15 +228,14 @@ class Owner:
         state = {name: getattr(self._state, name)[owned.row].tolist() for name in _COLUMNS}
         return {"state": state, "frozen": owned.frozen, "warned": owned.warned, "told": owned.told}
 
-    def saved_sums(self) -> list[Any]:
-        """The sums that wait."""
-        return [
-            [second, *name, each.calls, each.failures, each.told]
-            for second, several in sorted(self._waiting.items())
-            for name, each in sorted(several.items())
-        ]
+    def saved_sums(self, second: int) -> list[Any] | None:
+        """The sums of a second that wait; None if there are none."""
+        waiting = self._waiting.get(second)
+        if waiting is None:
+            return None
+        return [[*name, each.calls, each.failures, each.told] for name, each in sorted(waiting.items())]
 
-    def restore(self, tools: Iterable[tuple[ToolKey, dict[str, Any]]], sums: list[Any]) -> None:
+    def restore(self, tools: Iterable[tuple[ToolKey, dict[str, Any]]], sums: dict[int, list[Any]]) -> None:
         """Put back what was saved, and nothing else."""
         self.tools.clear()
         self.changed.clear()
@@ -244,7 +247,11 @@ class Owner:
             for column, value in saved["state"].items():
                 getattr(self._state, column)[owned.row] = value
         self.changed.clear()
-        self._waiting = {}
-        for second, tenant, tool, calls, failures, told in sums:
-            counts = {shard: (each[0], each[1]) for shard, each in told.items()}
-            self._waiting.setdefault(second, {})[tenant, tool] = ToolSum(calls, failures, counts)
+        self.touched.clear()
+        self._waiting = {
+            second: {
+                (tenant, tool): ToolSum(calls, failures, {shard: (each[0], each[1]) for shard, each in told.items()})
+                for tenant, tool, calls, failures, told in several
+            }
+            for second, several in sums.items()
+        }

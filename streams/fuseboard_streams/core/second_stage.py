@@ -201,7 +201,9 @@ class SecondStage:
             self._heard[source] = pane.sequence
             self._take(pane, now_us)
         passed = pane.ts // SECOND if pane.kind is PaneKind.MARKER else 0
-        self._complete(self._watermark.hear(source, passed, received.arrival), now_us)
+        before = self._watermark.second
+        if self._watermark.hear(source, passed, received.arrival) > before:
+            self._complete(self._watermark.second, now_us)
 
     def _take(self, pane: Pane, now_us: int) -> None:
         second = pane.ts // SECOND
@@ -359,10 +361,11 @@ class SecondStage:
             "requests": self._requests.saved(),
             "watermark": self._watermark.saved(),
             "probes": self._probes,
-            "sums": self._owner.saved_sums(),
             "asking": self._guard.saved_requests(),
         }
         _put(objects, "", shard)
+        for second in sorted(self._owner.touched):
+            _put(objects, json.dumps(["sums", str(second)]), self._owner.saved_sums(second))
         for tool in sorted(self._owner.changed):
             _put(objects, json.dumps(["tool", *tool]), self._owner.saved(tool))
         for tenant in sorted(self._guard.changed):
@@ -372,6 +375,7 @@ class SecondStage:
 
     def commit(self) -> None:
         """What has been put into the state is there for good."""
+        self._owner.touched.clear()
         for changed in (self._owner.changed, self._guard.changed, self._blame.changed):
             changed.clear()
 
@@ -379,7 +383,7 @@ class SecondStage:
         """Put everything back as it stands in the state, after a restore or a rollback; tables are complete."""
         if not self.wanted:
             return
-        found: dict[str, dict[tuple[str, ...], Any]] = {"tool": {}, "tenant": {}, "blame": {}}
+        found: dict[str, dict[tuple[str, ...], Any]] = {"tool": {}, "tenant": {}, "blame": {}, "sums": {}}
         shard: dict[str, Any] = {}
         for name, value in objects.items(_NAMES):
             if name:
@@ -396,9 +400,9 @@ class SecondStage:
         self._watermark.restore(shard.get("watermark", {}))
         self._probes = shard.get("probes", [])
         tools = [((key[0], key[1]), each) for key, each in found["tool"].items()]
-        self._owner.restore(tools, shard.get("sums", []))
+        self._owner.restore(tools, {int(key[0]): each for key, each in found["sums"].items()})
         tenants = [(key[0], each) for key, each in found["tenant"].items()]
-        self._guard.restore(tenants, shard.get("asking", []))
+        self._guard.restore(tenants, shard.get("asking", {}))
         self._blame.restore(((key[0], key[1]), each) for key, each in found["blame"].items())
 
 

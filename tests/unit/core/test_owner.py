@@ -89,6 +89,8 @@ def test_what_is_saved_is_everything() -> None:
     owned.take(pane(9, 30, 30, suspects=8), 9)
     saved = owned.saved(("t", "pay"))
     assert saved is not None
-    again.restore([(("t", "pay"), saved)], owned.saved_sums())
+    sums = owned.saved_sums(9)
+    assert sums is not None
+    again.restore([(("t", "pay"), saved)], {9: sums})
     assert again.step(9) == owned.step(9) != []
     assert again.saved(("t", "pay")) == owned.saved(("t", "pay"))
