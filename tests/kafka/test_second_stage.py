@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+from confluent_kafka import Producer
 
+from fuseboard_schemas.keys import home_partition
 from fuseboard_schemas.records import (
     BreakerCommand,
     BreakerState,
@@ -148,3 +151,36 @@ def test_two_workers_find_that_it_is_the_tool_and_a_journal_repeats_it(
             for n in range(PARTITIONS)
         ]
         assert [[row[:2] for row in mine] for mine in again.outputs[topic]] == rows
+
+
+def test_a_transaction_left_open_delays_the_owner_and_nobody_else(
+    apache_kafka: str, topics: Topics, unique_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of a worker that was killed: it hides what others tell the owner until somebody ends it."""
+    names = topics(apache_kafka, unique_prefix)
+    monkeypatch.setattr(loop, "Shard", partial(Shard, rules=rules()))
+    killed = Producer({"bootstrap.servers": apache_kafka, "transactional.id": unique_prefix})
+    killed.init_transactions(30)
+    killed.begin_transaction()
+    killed.produce(names.panes, b"never", partition=home_partition(Scope.TOOL, "default", None, "tool-0", PARTITIONS))
+    assert killed.flush(30) == 0
+
+    def opened(scope: Scope) -> bool:
+        found = [each.decoded("BreakerCommand") for each in read(apache_kafka, names.breaker_commands, settled=False)]
+        return any(each.scope is scope and each.state is BreakerState.OPEN for each in found)
+
+    with WorkerThread(apache_kafka, unique_prefix) as worker:
+        for begin in range(0, 35, 5):
+            produce(apache_kafka, names.tool_calls, history(begin, begin + 5))
+        until(lambda: opened(Scope.ACTOR_TOOL), "trips of actors' own breakers")
+        # A later call is decided about as ever, and still nothing has been heard of the tool.
+        alone = [
+            replace(call, event_id=f"alone{i}", tool="alone", outcome=Outcome.ERROR, actor="agent-1")
+            for i, call in enumerate(history(35, 37))
+        ]
+        produce(apache_kafka, names.tool_calls, alone)
+        until(lambda: "alone" in str(read(apache_kafka, names.breaker_commands, settled=False)), "another trip")
+        assert not opened(Scope.TOOL)
+        killed.abort_transaction(30)
+        until(lambda: opened(Scope.TOOL), "the tool's trip")
+    assert worker.failure is None
