@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import Producer
 
+from fuseboard_schemas.codec import Decoder
 from fuseboard_schemas.keys import home_partition
 from fuseboard_schemas.records import (
     BreakerCommand,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fuseboard_schemas.topics import TopicNames
+    from fuseboard_streams.core.ruleset import RuleSet
+    from tests.support.workers import Read
 
     Topics = Callable[..., TopicNames]
 
@@ -76,6 +79,51 @@ class Every:
                 raise TransactionAborted("injected")
 
 
+def commands(bootstrap: str, names: TopicNames, scope: Scope, state: BreakerState) -> list[BreakerCommand]:
+    found = [each.decoded("BreakerCommand") for each in read(bootstrap, names.breaker_commands, settled=False)]
+    return [each for each in found if each.scope is scope and each.state is state]
+
+
+def told(bootstrap: str, names: TopicNames, until_us: int) -> bool:
+    """Whether every shard has told everybody that it has come so far."""
+    panes = [each.decoded("Pane") for each in read(bootstrap, names.panes, settled=False)]
+    return len({each.source_shard for each in panes if each.kind is PaneKind.MARKER and each.ts >= until_us}) == (
+        PARTITIONS
+    )
+
+
+def by_way(rows: list[Read]) -> dict[tuple[int, int], list[tuple[int, bytes | None]]]:
+    """The numbers and bytes of panes but markers, by where they come from and go to."""
+    found: dict[tuple[int, int], list[tuple[int, bytes | None]]] = {}
+    for row in rows:
+        pane = row.decoded("Pane")
+        if pane.kind is not PaneKind.MARKER:
+            found.setdefault((pane.source_shard, row.partition), []).append((pane.sequence, row.value))
+    return found
+
+
+def check_journal(bootstrap: str, prefix: str, ruleset: RuleSet, sent: list[Read]) -> None:
+    """What was published is what a fresh shard makes of each journal, byte for byte."""
+    log = state_log(bootstrap, prefix, PARTITIONS)
+    again = replay(log, Inputs(bootstrap, prefix, PARTITIONS), CoreSettings(), prefix, ruleset)
+    decode = Decoder().decode
+    repeated: dict[tuple[int, int], list[tuple[int, bytes | None]]] = {}
+    for each in again.panes:
+        pane: Pane = decode(each.value, "Pane")
+        repeated.setdefault((pane.source_shard, each.partition), []).append((pane.sequence, each.value))
+    assert repeated == by_way(sent)
+    for topic in REPLAYED:
+        rows: list[list[tuple[bytes | None, bytes | None]]] = [[] for _ in range(PARTITIONS)]
+        for row in read(bootstrap, prefix + topic):
+            rows[row.partition].append((row.key, row.value))
+        assert [[row[:2] for row in mine] for mine in again.outputs[topic]] == rows
+
+
+def two_shards(worker: WorkerThread) -> bool:
+    assigned = worker.events("assigned")
+    return bool(assigned) and len(assigned[-1]["shards"]) == PARTITIONS // 2
+
+
 @pytest.mark.parametrize("period", [0, 4], ids=["calm", "aborts"])
 def test_two_workers_find_that_it_is_the_tool_and_a_journal_repeats_it(
     apache_kafka: str, topics: Topics, unique_prefix: str, monkeypatch: pytest.MonkeyPatch, period: int
@@ -85,72 +133,32 @@ def test_two_workers_find_that_it_is_the_tool_and_a_journal_repeats_it(
     ruleset = rules()
     faults = [Every("before_commit", period or 10**9) for _ in range(2)]
     monkeypatch.setattr(loop, "Shard", partial(Shard, rules=ruleset))
-
-    def commands(scope: Scope, state: BreakerState) -> list[BreakerCommand]:
-        found = [each.decoded("BreakerCommand") for each in read(apache_kafka, names.breaker_commands, settled=False)]
-        return [each for each in found if each.scope is scope and each.state is state]
-
-    def panes() -> list[Pane]:
-        return [each.decoded("Pane") for each in read(apache_kafka, names.panes, settled=False)]
-
-    def told(until_us: int) -> bool:
-        """Whether every shard has told everybody that it has come so far."""
-        marks = [each for each in panes() if each.kind is PaneKind.MARKER and each.ts >= until_us]
-        return len({each.source_shard for each in marks}) == PARTITIONS
+    known = partial(commands, apache_kafka, names)
 
     with WorkerThread(apache_kafka, unique_prefix, fault=faults[0]) as one:
         with WorkerThread(apache_kafka, unique_prefix, fault=faults[1]) as other:
-            both = (one, other)
-            until(
-                lambda: all(
-                    each.events("assigned") and len(each.events("assigned")[-1]["shards"]) == 2 for each in both
-                ),
-                "two shards each",
-            )
+            until(lambda: two_shards(one) and two_shards(other), "two shards each")
             for begin in range(0, 15, 5):
                 produce(apache_kafka, names.tool_calls, history(begin, begin + 5))
-            until(lambda: told(T0_US + 14 * SECOND), "the first calls to be told")
+            until(lambda: told(apache_kafka, names, T0_US + 14 * SECOND), "the first calls to be told")
         for begin in range(15, 35, 5):
             produce(apache_kafka, names.tool_calls, history(begin, begin + 5))
-        until(lambda: bool(commands(Scope.TOOL, BreakerState.OPEN)), "a trip of the tool")
-        opened = len(commands(Scope.ACTOR_TOOL, BreakerState.OPEN))
-        until(
-            lambda: len(commands(Scope.ACTOR_TOOL, BreakerState.CLOSED)) >= opened, "the actors' own to be superseded"
-        )
-    for each in both:
-        assert each.failure is None
+        until(lambda: bool(known(Scope.TOOL, BreakerState.OPEN)), "a trip of the tool")
+        opened = len(known(Scope.ACTOR_TOOL, BreakerState.OPEN))
+        until(lambda: len(known(Scope.ACTOR_TOOL, BreakerState.CLOSED)) >= opened, "the actors' own to be superseded")
+    assert one.failure is None
+    assert other.failure is None
     assert bool(sum(fault.aborted for fault in faults)) == bool(period)
 
-    assert {each.breaker_id for each in commands(Scope.TOOL, BreakerState.OPEN)} == {"TOOL:default/tool-0"}
-    assert {each.cause for each in commands(Scope.ACTOR_TOOL, BreakerState.CLOSED)} <= {Cause.ATTRIBUTED}
-    assert not commands(Scope.ACTOR, BreakerState.OPEN)
+    assert {each.breaker_id for each in known(Scope.TOOL, BreakerState.OPEN)} == {"TOOL:default/tool-0"}
+    assert {each.cause for each in known(Scope.ACTOR_TOOL, BreakerState.CLOSED)} <= {Cause.ATTRIBUTED}
+    assert not known(Scope.ACTOR, BreakerState.OPEN)
     sent = read(apache_kafka, names.panes)
-    said: dict[tuple[int, int], list[int]] = {}
-    for row in sent:
-        pane = row.decoded("Pane")
-        if pane.kind is not PaneKind.MARKER:
-            said.setdefault((pane.source_shard, row.partition), []).append(pane.sequence)
-    assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in said.values())
+    for numbered in by_way(sent).values():
+        assert [number for number, _ in numbered] == list(range(1, len(numbered) + 1))
     states = [row.partition for row in sent if row.decoded("Pane").kind is PaneKind.TOOL_STATE]
     assert sorted(states) == list(range(PARTITIONS))
-
-    log = state_log(apache_kafka, unique_prefix, PARTITIONS)
-    again = replay(log, Inputs(apache_kafka, unique_prefix, PARTITIONS), CoreSettings(), unique_prefix, ruleset)
-    published = {(row.partition, row.decoded("Pane").source_shard): [] for row in sent}  # type: dict[tuple[int, int], list[bytes | None]]
-    for row in sent:
-        if row.decoded("Pane").kind is not PaneKind.MARKER:
-            published[row.partition, row.decoded("Pane").source_shard].append(row.value)
-    repeated: dict[tuple[int, int], list[bytes | None]] = {key: [] for key in published}
-    for out in again.panes:
-        source = int(dict(out.headers)["ce_id"].split(b"/")[0])  # type: ignore[union-attr]
-        repeated[out.partition, source].append(out.value)
-    assert repeated == published
-    for topic in REPLAYED:
-        rows = [
-            [(each.key, each.value) for each in read(apache_kafka, unique_prefix + topic) if each.partition == n]
-            for n in range(PARTITIONS)
-        ]
-        assert [[row[:2] for row in mine] for mine in again.outputs[topic]] == rows
+    check_journal(apache_kafka, unique_prefix, ruleset, sent)
 
 
 def test_a_transaction_left_open_delays_the_owner_and_nobody_else(
@@ -166,8 +174,7 @@ def test_a_transaction_left_open_delays_the_owner_and_nobody_else(
     assert killed.flush(30) == 0
 
     def opened(scope: Scope) -> bool:
-        found = [each.decoded("BreakerCommand") for each in read(apache_kafka, names.breaker_commands, settled=False)]
-        return any(each.scope is scope and each.state is BreakerState.OPEN for each in found)
+        return bool(commands(apache_kafka, names, scope, BreakerState.OPEN))
 
     with WorkerThread(apache_kafka, unique_prefix) as worker:
         for begin in range(0, 35, 5):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuseboard_detectors.failure import FailureParams
-from fuseboard_schemas.records import BreakerState, PaneKind, Scope
+from fuseboard_schemas.records import BreakerState, Override, OverrideKind, PaneKind, Scope
 from fuseboard_streams.core.mail import PaneOutput
 from fuseboard_streams.core.settings import CoreSettings
 from fuseboard_streams.core.shard import Output, Shard
@@ -40,6 +40,13 @@ def both(seed: int) -> World:
 def run(seed: int) -> Fleet:
     """A fleet that has been through everything."""
     fleet = Fleet(SHARDS, both(seed), seed=seed, ruleset=RULES)
+    fleet.run(70)
+    fleet.order(
+        Override(
+            override_id="o", ts=0, scope=Scope.TENANT, tenant="default", kind=OverrideKind.ACKNOWLEDGE, person="kim",
+            reason="seen",
+        )
+    )  # fmt: skip
     fleet.run(100)
     return fleet
 
