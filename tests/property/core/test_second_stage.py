@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -16,8 +17,9 @@ from fuseboard_schemas.records import BreakerState, Override, OverrideKind, Pane
 from fuseboard_streams.core.mail import PaneOutput
 from fuseboard_streams.core.settings import CoreSettings
 from fuseboard_streams.core.shard import Output, Shard
-from tests.support.calls import SEEDS, Call
+from tests.support.calls import SEEDS, Call, prepared
 from tests.support.fleet import Entry, Fleet, fold, rules
+from tests.support.random_calls import cuts_of, random_calls
 from tests.support.worlds import World, outage, sick
 
 SENSITIVE = FailureParams(trip=1e4, warn=1e3, period=20, floor=0.01)
@@ -130,6 +132,29 @@ def test_a_journal_decides_everything(aborts: bool, restores: bool, seed: int) -
     rng, fleet = random.Random(seed), run(1 + seed % 2)
     number = seed % SHARDS
     entries = cut(fleet.journals[number], rng)
-    outputs, panes, _ = replay(number, entries, rng, aborts=aborts, restores=restores)
+    outputs, panes, shard = replay(number, entries, rng, aborts=aborts, restores=restores)
     assert panes == fleet.panes[number]
     assert outputs == fleet.outputs[number]
+    assert not shard.counters.panes_missing
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10_000), parts=st.integers(1, 60))
+def test_how_calls_are_cut_shows_in_no_pane(seed: int, parts: int) -> None:
+    """One large batch, in which runs of calls span many seconds, and many small ones."""
+    rng, calls = random.Random(seed), random_calls(seed, 400, step=0.2)
+    told_of = []
+    for cuts in ([], cuts_of(rng, len(calls), parts)):
+        shard = Shard(0, 1, CoreSettings(), SEEDS, RULES)
+        outputs, panes = [], []
+        for a, b in pairwise([0, *cuts, len(calls)]):
+            if a < b:
+                shard.begin()
+                shard.fold_tool_calls(prepared(calls[a:b], 0, a))
+                outputs += shard.take_outputs()
+                panes += told(shard.take_panes())
+                shard.encode_changes(256)
+                shard.commit()
+        told_of.append((outputs, panes))
+    assert told_of[0] == told_of[1]
+    assert any(pane.record.actors_suspect for pane in told_of[0][1])
