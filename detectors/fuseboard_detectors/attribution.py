@@ -45,6 +45,8 @@ class FailureRing:
     """The null from this failure on."""
     ordinal: Ints
     """How many calls the null had been given before this failure; -1 where it was not given this one."""
+    at: Ints
+    """When it happened, microseconds."""
 
     @classmethod
     def fresh(cls, k: int, odds: int, p0: Floats) -> FailureRing:
@@ -58,6 +60,7 @@ class FailureRing:
             gap=np.zeros(entries, dtype=np.int64),
             p0=np.zeros(entries),
             ordinal=np.full(entries, -1, dtype=np.int64),
+            at=np.zeros(entries, dtype=np.int64),
         )
 
 
@@ -66,24 +69,38 @@ def given_calls(state: FailureState) -> Ints:
     return state.learned_calls + state.parked_calls + state.pending_calls
 
 
-def remember(ring: FailureRing, tool: Ints, gap: Ints, p0: Floats, ordinal: Ints, params: FailureParams) -> None:
+def remember(
+    ring: FailureRing,
+    tool: Ints,
+    gap: Ints,
+    p0: Floats,
+    ordinal: Ints,
+    params: FailureParams,
+    at: Ints | None = None,
+) -> None:
     """Append one failure to each ring, folding the oldest entry into the base where a ring is full."""
+    at = np.zeros_like(tool) if at is None else at
     full = np.flatnonzero(ring.size == RING)
     if len(full):
         before = fold_successes(ring.base_r[full], ring.base_p0[full], ring.gap[full, 0], params.odds)
         ring.base_p0[full] = ring.p0[full, 0]
         ring.base_r[full] = (before + 1.0) * likelihoods(ring.base_p0[full], params.odds)[1]
-        for column in (ring.tool, ring.gap, ring.p0, ring.ordinal):
+        for column in (ring.tool, ring.gap, ring.p0, ring.ordinal, ring.at):
             column[full, :-1] = column[full, 1:]
         ring.size[full] -= 1
     rows = np.arange(len(ring.size))
-    for column, values in ((ring.tool, tool), (ring.gap, gap), (ring.p0, p0), (ring.ordinal, ordinal)):
+    entries = ((ring.tool, tool), (ring.gap, gap), (ring.p0, p0), (ring.ordinal, ordinal), (ring.at, at))
+    for column, values in entries:
         column[rows, ring.size] = values
     ring.size += 1
 
 
-def take_out(ring: FailureRing, state: FailureState, tool: Ints, params: FailureParams) -> None:
+def take_out(
+    ring: FailureRing, state: FailureState, tool: Ints, params: FailureParams, since: Ints | None = None
+) -> None:
     """Remove every remembered failure of ``tool[i]`` from actor i, in place: from R, from the null, from the ring.
+
+    With ``since``, shape (k,), microseconds, only those that happened then or later.
 
     The successes before a removed failure join those before the next one. What the null was given of the removed
     failures is taken back from the block it now lies in.
@@ -92,6 +109,8 @@ def take_out(ring: FailureRing, state: FailureState, tool: Ints, params: Failure
     slots = np.arange(RING)
     present = slots[None, :] < ring.size[:, None]
     removed = present & (ring.tool == tool[:, None])
+    if since is not None:
+        removed &= ring.at >= since[:, None]
     if not removed.any():
         return
     # Nothing is settled late: the blocks must stand as if every success had been learned when it was made.
@@ -113,6 +132,7 @@ def take_out(ring: FailureRing, state: FailureState, tool: Ints, params: Failure
         kept.gap[stays, place] = gap[stays]
         kept.p0[stays, place] = p0[stays]
         kept.ordinal[stays, place] = ring.ordinal[stays, slot]
+        kept.at[stays, place] = ring.at[stays, slot]
         kept.size[stays] += 1
         gap[stays] = 0
     state.r, state.p0 = r, p0
@@ -120,7 +140,8 @@ def take_out(ring: FailureRing, state: FailureState, tool: Ints, params: Failure
     state.settled = state.successes.copy()
     state.suspect_left = successes_until_below(state, mean_r(r) >= params.warn, params)
     state.run_failures = np.minimum(state.run_failures, kept.size)
-    ring.size, ring.tool, ring.gap, ring.p0, ring.ordinal = kept.size, kept.tool, kept.gap, kept.p0, kept.ordinal
+    for name in ("size", "tool", "gap", "p0", "ordinal", "at"):
+        setattr(ring, name, getattr(kept, name))
 
 
 def _forget_learned(ring: FailureRing, state: FailureState, removed: Bools) -> None:

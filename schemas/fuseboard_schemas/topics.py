@@ -72,7 +72,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic("signals", "Signal", "target key", "delete", 30 * DAY_MS, is_input=True, is_output=True),
     Topic("rules", "Rules", "tenant", "compact", UNLIMITED, extra=_COMPACT_SOON),
     Topic("overrides", "Override", "target key", "delete", 90 * DAY_MS, is_input=True),
-    Topic("panes", "Pane", "tenant/tool or tenant", "delete", DAY_MS),
+    Topic("panes", "Pane", "tenant/tool or tenant", "delete", 7 * DAY_MS, is_input=True, is_output=True),
     Topic(
         "breaker-commands", "BreakerCommand", "breaker id", "compact", UNLIMITED, is_output=True, extra=_COMPACT_SOON
     ),

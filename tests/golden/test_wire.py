@@ -37,3 +37,14 @@ def test_a_tool_call_byte_by_byte() -> None:
         "00 00 00 00 02 "  # error_type, duration_ms, cost, amount; attempt 1
         "00 00 00 00 00 00"  # idempotency_key, compensates, probe, args_hash, gate_breaker, gate_epoch
     )
+
+
+def test_bytes_of_older_versions_are_still_read() -> None:
+    for path in samples.HERE.glob("*.v*.hex"):
+        record = path.name.partition(".")[0]
+        for line, new in zip(
+            path.read_text(encoding="ascii").split(), (samples.full(record), samples.minimal(record)), strict=True
+        ):
+            old = Decoder().decode(bytes.fromhex(line), record)
+            assert (old.tenant, old.ts, old.rules_version) == (new.tenant, new.ts, new.rules_version)
+            assert old.sequence == 0

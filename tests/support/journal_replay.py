@@ -17,7 +17,7 @@ import numpy as np
 
 from fuseboard_schemas.codec import Decoder
 from fuseboard_schemas.columnar import Values
-from fuseboard_schemas.records import Signal, StateKind, StateRecord
+from fuseboard_schemas.records import PaneKind, Signal, StateKind, StateRecord
 from fuseboard_schemas.registry import PackagedResolver
 from fuseboard_schemas.topics import TopicNames
 from fuseboard_streams.core.settings import CoreSettings, HashSeeds
@@ -53,6 +53,8 @@ class Replay:
     advances: int = 0
     changes: int = 0
     """Entries from which on other rules held, the first of each shard among them."""
+    panes: list[Outgoing] = field(default_factory=list)
+    """All but markers, by shard, in order."""
 
 
 class Inputs:
@@ -160,8 +162,10 @@ class _Replayer:
             self._fold(entry)
         for topic, offset in position.items():
             left = self._inputs.after(topic, self._number, offset)
-            # What a shard says itself in its last transaction is read by nobody after it.
-            assert all(topic == "signals" and is_own(each.value) for each in left), f"{topic} was not read to its end"
+            # What shards say in their last transaction is read by nobody after it.
+            assert topic == "panes" or all(topic == "signals" and is_own(each.value) for each in left), (
+                f"{topic} was not read to its end"
+            )
 
     def _fold(self, entry: Entry) -> None:
         head, shard = entry.head, self._shard
@@ -180,6 +184,8 @@ class _Replayer:
         if head.advanced_us:
             shard.advance(shard.stream_time + head.advanced_us)
         self._keep([self._outbox.decision(self._number, each) for each in shard.take_outputs()])
+        told = [each for each in shard.take_panes() if each.record.kind is not PaneKind.MARKER]
+        self._result.panes += [self._outbox.pane(self._number, each) for each in told]
         bad = [*work.bad, *rejected_records(work, self._number, shard.take_rejected())]
         bad.sort(key=lambda each: (each.topic, each.offset))
         self._keep([self._outbox.dead_letter(to_dead_letter(each)) for each in bad])

@@ -146,7 +146,7 @@ class Override:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pane:
-    """What one shard saw of one tool or tenant in one second of event time, or its request to trip an actor."""
+    """What shards tell each other about a tool or a tenant: sums, requests and answers, a breaker's state."""
 
     tenant: str
     """Tenant that the sums are about."""
@@ -155,33 +155,41 @@ class Pane:
     kind: PaneKind
     """What the pane carries."""
     ts: int
-    """Start of the pane's second, microseconds since 1970-01-01 UTC."""
+    """The second that a pane is about, or the stream time of what it tells, microseconds since 1970-01-01 UTC."""
     source_shard: int
     """Shard that sends it."""
     from_offset: int
-    """First offset of the shard's tool-calls that the pane covers."""
+    """First offset of the shard's tool-calls that the pane covers; 0 where it covers none."""
     next_offset: int
-    """Offset after the last one that it covers."""
+    """Offset after the last one that it covers; 0 where it covers none."""
     calls: int = 0
     """Counted calls."""
     failures: int = 0
     """Counted failures, at most 3 per actor."""
     actors: int = 0
-    """Actors that called in the breadth window."""
+    """Of a tool: actors that called it in the last 10 minutes. Of a tenant: actors with an event in the last hour."""
     actors_suspect: int = 0
     """Of these, actors with warn-level evidence or two counted failures."""
     cost_usd_micros: int = 0
     """Sum of costs in micro-dollars."""
     rule: str | None = None
-    """Rule that asks, for a trip request."""
+    """Rule that asks, or whose hold it is about."""
     actor: str | None = None
-    """Actor to trip, for a trip request."""
+    """Actor that a request, its answer or its end is about."""
     evidence_log10: float | None = None
     """Evidence behind a trip request, rounded to 6 digits."""
     event_id: str | None = None
     """The event that decided, for a trip request."""
     rules_version: str
     """Content hash of the rules in force."""
+    sequence: int = 0
+    """Grows by one with every pane from one shard to one partition but markers, which repeat the last one; from 1."""
+    breaker_epoch: int | None = None
+    """Epoch under which a probe was admitted, or of the breaker whose state is told."""
+    open: bool = False
+    """Whether the tool's own breaker holds, for a state."""
+    since: int | None = None
+    """Estimated onset of the failures that opened it, microseconds since 1970-01-01 UTC."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -173,13 +173,20 @@ class OverrideKind(StrEnum):
 class PaneKind(StrEnum):
     """What a pane carries.
 
-    SUMS: counts; MARKER: nothing happened; TRIP_REQUEST: asks the tenant's owner for leave to trip an actor.
+    SUMS: counts; MARKER: the shard has passed this second; TRIP_REQUEST: asks the tenant's owner for leave to trip an
+    actor; PROBED: the result of a probe call of a tool's breaker; RELEASED: an actor that was granted is free again;
+    GRANTED, REFUSED: the owner's answer to a request; TOOL_STATE: whether a tool's own breaker is open.
     """
 
     SUMS = "SUMS"
     MARKER = "MARKER"
     TRIP_REQUEST = "TRIP_REQUEST"
     OTHER = "OTHER"
+    PROBED = "PROBED"
+    RELEASED = "RELEASED"
+    GRANTED = "GRANTED"
+    REFUSED = "REFUSED"
+    TOOL_STATE = "TOOL_STATE"
 
 
 class Recovery(StrEnum):

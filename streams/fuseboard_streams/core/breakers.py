@@ -72,6 +72,9 @@ __all__ = ["Breakers", "ClientsOf", "Fired", "Ordered", "Outcome", "ceil_second"
 ClientsOf: TypeAlias = Callable[[str, str], int]
 """(tenant, actor) to the clients of that actor seen within ``client_window_us``; the actor is "" for whole tenants."""
 
+Gone: TypeAlias = Callable[[str, str, Mode], bool]
+"""Breaker id, rule and a mode (ENFORCE for holds, SHADOW for virtual ones) to whether there can be no such hold."""
+
 _SECOND = 1_000_000
 _HEAP_SLACK = 64
 """Stale timers that are kept in any case: small heaps are not worth rebuilding."""
@@ -218,24 +221,24 @@ class Breakers:
         place = before.holds.index(held)
         return (self._write(self._transitions.release(before, place, moment, cause, reason)),)
 
-    def rules(self) -> frozenset[str]:
-        """The rules that hold anything, really or virtually."""
-        held = {hold.rule for key in self._open for hold in self._rows[key].holds}
-        return frozenset(held | {rule for _, rule in self.virtual.open_keys()})
+    def release_where(self, gone: Gone, moment: Moment) -> tuple[Breaker, ...]:
+        """End the holds of rules that are removed or enforce no more, but for those that wait for a person.
 
-    def release_rule(self, rule: str, moment: Moment) -> tuple[Breaker, ...]:
-        """End all holds of a rule that is removed or enforces no more, but for those that wait for a person.
+        Args:
+            gone: Whether a rule has none left on a breaker, given by its id, in a mode.
+            moment: When.
 
         Returns:
             The transitions to publish, in the order of the breakers' ids.
         """
-        self.virtual.drop_rule(rule)
+        self.virtual.drop(lambda key, rule: gone(key, rule, Mode.SHADOW))
         done = []
         for key in self.open_ids():
-            before = self._rows[key]
-            held = before.hold_of(rule)
-            if held is not None and held.recovery is not Recovery.PERSON:
-                place, reason = before.holds.index(held), f"rule {rule} is not in force any more"
+            for held in self._rows[key].holds:
+                if held.recovery is Recovery.PERSON or not gone(key, held.rule, Mode.ENFORCE):
+                    continue
+                before, reason = self._rows[key], f"rule {held.rule} is not in force any more"
+                place = before.holds.index(held)
                 after = self._transitions.release(before, place, moment, Cause.RULE_REMOVED, reason)
                 done.append(self._write(after))
         return tuple(done)

@@ -60,12 +60,15 @@ class Clearing:
 
     def note(self, firing: Firing) -> None:
         """A rule has fired: if its condition may last, its target is asked about from now on."""
-        rule = firing.view.rule.rule
+        self.hold(id_of(firing.target), firing.view.rule.rule, firing.time_us)
+
+    def hold(self, key: str, rule: str, now_us: int) -> None:
+        """A breaker is held by a rule: if that rule's condition may last, it is asked about from now on."""
         if rule in self._conditions:
-            self._held.add((id_of(firing.target), rule))
+            self._held.add((key, rule))
             if self.at is None:
                 # Not within the piece that is being folded, wherever it was cut.
-                self.at = -(-(firing.time_us + self._ahead_us) // GRID_US) * GRID_US
+                self.at = -(-(now_us + self._ahead_us) // GRID_US) * GRID_US
 
     def run(self, now_us: int) -> None:
         """Ask about everybody who is held."""

@@ -35,6 +35,16 @@ class ShardCounters:
     """Signals that others published."""
     overrides: int = 0
     """Orders of people, repeated and refused ones included."""
+    panes: int = 0
+    """Panes from all shards, markers and repeated ones included."""
+    panes_repeated: int = 0
+    """Panes that had come before."""
+    panes_missing: int = 0
+    """Numbers of panes that were skipped: some have been lost."""
+    panes_late: int = 0
+    """Panes that came after their second had been decided: they count in the next one."""
+    withheld: int = 0
+    """Automatic trips of actors that the guard did not grant."""
 
 
 @dataclass(frozen=True, slots=True)

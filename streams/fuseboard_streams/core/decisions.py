@@ -16,7 +16,8 @@ from fuseboard_schemas.records import Effect, Scope, SignalLevel
 from fuseboard_streams.core.breaker import Breaker, Evidence, Moment
 from fuseboard_streams.core.gates import Gates
 from fuseboard_streams.core.piece import ERROR, OK, TIMEOUT, Piece
-from fuseboard_streams.core.rulings import Output, Rulings, words_of
+from fuseboard_streams.core.requests import Trip
+from fuseboard_streams.core.rulings import Output, Rulings, trip_of, words_of
 from fuseboard_streams.core.runs import places
 from fuseboard_streams.core.statistics import FAILURE, NOTHING, SUCCESS, TAKE_OUT, Entries, Finding
 from fuseboard_streams.core.traces import TraceCap, trace_digest, trace_key
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from fuseboard_streams.core.identity import Identities
     from fuseboard_streams.core.prepare import ToolCalls
     from fuseboard_streams.core.rulebook import FailureLevel, Rulebook
+    from fuseboard_streams.core.second_stage import SecondStage
     from fuseboard_streams.core.settings import CoreSettings
     from fuseboard_streams.core.state import ShardState
     from fuseboard_streams.core.tables import Table
@@ -80,6 +82,7 @@ class Decisions:
         book: Rulebook,
         engine: Engine,
         clearing: Clearing,
+        second: SecondStage,
     ) -> None:
         self._settings = settings
         self._state = state
@@ -87,6 +90,7 @@ class Decisions:
         self._breakers = breakers
         self._engine = engine
         self._clearing = clearing
+        self._second = second
         self._counters = counters
         self.rulings = Rulings(breakers, settings.breaker, counters, self._thaw)
         self._book = book
@@ -126,6 +130,9 @@ class Decisions:
             for at in places(probes).tolist():
                 self._probe(piece, at)
             counted &= ~probes
+        counting = self._second.counting(piece)
+        if counting is not None:
+            counted &= counting
         failed = places(counted & (outcome != OK))
         names = piece.calls.strings("trace_id", failed) if len(failed) else []
         self._traces = {
@@ -165,8 +172,14 @@ class Decisions:
 
     def heard(self, firing: Firing, event_id: str | None, offset: int | None) -> None:
         """Take what a rule found in one record."""
-        self.rulings.fire(firing, event_id, offset)
-        self._clearing.note(firing)
+        trip = trip_of(firing, event_id, offset)
+        if not self._second.ask(trip):
+            self.rulings.fire(trip)
+            self._clearing.note(firing)
+
+    def note_hold(self, identity: str, rule: str, now_us: int) -> None:
+        """A rule has begun to hold a breaker after all."""
+        self._clearing.hold(identity, rule, now_us)
 
     def _judge(self, piece: Piece, at: int) -> None:
         """Whether a call passed a gate that was shut, by the breakers as they are before it."""
@@ -301,6 +314,8 @@ class Decisions:
         if not finding.tripped:
             self.rulings.signal(SignalLevel.WARN, target, moment, response, _METRIC, value, evidence, reason)
             return
+        if self._second.ask(Trip(target, response, _METRIC, moment, evidence, value, "")):
+            return
         fired = self._breakers.fire(target, moment, response, evidence)
         self.rulings.told(fired, target, moment, response, _METRIC, value, evidence, reason)
         identity = breaker_id(target.scope, target.tenant, target.actor, target.tool)
@@ -323,6 +338,7 @@ class Decisions:
 
     def _thaw(self, breaker: Breaker) -> None:
         """Let the statistic of a breaker's target go on, or rest, as the hold of its rule says."""
+        self._second.changed(breaker)
         tenant, actor = breaker.tenant, breaker.actor
         if breaker.scope is Scope.ACTOR_TOOL and actor is not None and breaker.tool is not None:
             level, row = self._tools, self._identities.find_tool(tenant, actor, breaker.tool)
@@ -332,6 +348,7 @@ class Decisions:
             return
         if row is not None:
             self._gates.note(level.table, row, breaker)
+        if row is not None and not self._second.asked(breaker.breaker_id, level.rule.name):
             self._follow(level, row, breaker)
 
     def _follow(self, level: _Level, row: int, breaker: Breaker) -> None:

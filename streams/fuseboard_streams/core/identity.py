@@ -19,6 +19,8 @@ from fuseboard_streams.core.prepare import ToolCalls, extend_with_tool, hash_act
 from fuseboard_streams.core.runs import places
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from fuseboard_schemas.records import Scope, Signal
     from fuseboard_streams.core.events import ActorEvents
     from fuseboard_streams.core.rulebook import FailureLevel, Rulebook
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from fuseboard_streams.core.tables import Table
 
     Problem: TypeAlias = tuple[DeadLetterReason, str]
+    NewTools: TypeAlias = Callable[[NDArray[np.int32], Sequence[tuple[str, str, str]]], None]
+    """Is given the rows of new tools with their tenants, actors and names."""
 
 Rows: TypeAlias = NDArray[np.int64]
 U64: TypeAlias = NDArray[np.uint64]
@@ -57,6 +61,7 @@ class Identities:
         actors: Table,
         tools: Table,
         book: Rulebook,
+        new_tools: NewTools,
     ) -> None:
         self._number = number
         self._partitions = partitions
@@ -65,6 +70,7 @@ class Identities:
         self._actors = actors
         self._tools = tools
         self._book = book
+        self._new_tools = new_tools
         self.tool_names: list[str] = []
         self._tool_ids: dict[str, int] = {}
 
@@ -295,7 +301,9 @@ class Identities:
         self._tools["actor"][rows] = owner
         self._tools["tool"][rows] = numbers
         tenants, actors = self._actors["tenant"][owner].tolist(), self._actors["actor"][owner].tolist()
-        self._set_rules(self._tools, self._book.tools, rows, list(zip(tenants, actors, names, strict=True)))
+        whole = list(zip(tenants, actors, names, strict=True))
+        self._set_rules(self._tools, self._book.tools, rows, whole)
+        self._new_tools(rows, whole)
         self._actors.touch("refs", owner)
         np.add.at(self._actors["refs"], owner, 1)
         made[fitting] = rows

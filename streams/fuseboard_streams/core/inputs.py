@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from fuseboard_streams.core.events import DECISIONS, REQUESTS, TRACES
 
 if TYPE_CHECKING:
-    from fuseboard_schemas.records import EnforcementAck, Override, Signal
+    from fuseboard_schemas.records import EnforcementAck, Override, Pane, Signal
     from fuseboard_streams.core.events import ActorEvents
     from fuseboard_streams.core.prepare import ToolCalls
 
 TOOL_CALLS: Final = "tool-calls"
 SIGNALS: Final = "signals"
 OVERRIDES: Final = "overrides"
+PANES: Final = "panes"
 ACKS: Final = "enforcement-acks"
 EVENT_ORDER: Final = (REQUESTS, DECISIONS, TRACES)
 """The order in which a batch's events that are no tool calls are folded."""
@@ -41,6 +42,7 @@ class Inputs:
 
     overrides: list[Received[Override]] = field(default_factory=list)
     signals: list[Received[Signal]] = field(default_factory=list)
+    panes: list[Received[Pane]] = field(default_factory=list)
     events: dict[str, ActorEvents] = field(default_factory=dict)
     """By topic: `EVENT_ORDER`."""
     calls: ToolCalls | None = None
@@ -49,4 +51,4 @@ class Inputs:
     def __len__(self) -> int:
         """The number of records."""
         columns = sum(map(len, self.events.values())) + (len(self.calls) if self.calls is not None else 0)
-        return columns + len(self.overrides) + len(self.signals) + len(self.acks)
+        return columns + len(self.overrides) + len(self.signals) + len(self.panes) + len(self.acks)

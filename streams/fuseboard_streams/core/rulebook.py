@@ -6,9 +6,11 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from fuseboard_schemas.keys import parse_breaker_id
 from fuseboard_schemas.records import Action, Mode, Scope
 from fuseboard_streams.core.prepare import FOR_FIRST_USES, FOR_SESSIONS, FOR_VIOLATIONS
 from fuseboard_streams.core.ruleset import (
+    Breadth,
     DistinctTest,
     ExceedTest,
     FailureTest,
@@ -27,6 +29,7 @@ from fuseboard_streams.core.variants import state_id, variant_number
 
 if TYPE_CHECKING:
     from fuseboard_detectors.failure import FailureParams
+    from fuseboard_schemas.keys import Target
     from fuseboard_streams.core.settings import CoreSettings
 
 _T = TypeVar("_T", bound=Test)
@@ -34,6 +37,10 @@ _REMEMBERED: Final = 1_000_000
 """Names whose variant is remembered; beyond it all are asked anew."""
 NONE: Final = -1
 """Stands for the variant of a target that a rule is not for."""
+
+
+_PLAIN: Final = Breadth(3, (1, 5), 3)
+"""What holds for a rule that says nothing about breadth."""
 
 
 class RuleView:
@@ -97,6 +104,12 @@ class FailureLevel:
         self._params: dict[int, FailureParams] = {}
         self._bases: dict[int, int] = {}
 
+    @property
+    def breadth(self) -> Breadth:
+        """For how many actors a tool must fail, where the rule is about tools."""
+        breadth = None if self.view is None else self.view.rule.breadth
+        return breadth or _PLAIN
+
     def basis(self, number: int) -> int:
         """Names what the state of a key with this number was made under: with another one it begins anew."""
         if self.view is None or number == NONE:
@@ -142,6 +155,7 @@ class Rulebook:
         self._settings = settings
         self.tools = FailureLevel(settings)
         self.actors = FailureLevel(settings)
+        self.pooled = FailureLevel(settings)
         self.adopt(rules if rules is not None else built_in(settings))
 
     def adopt(self, rules: RuleSet) -> None:
@@ -153,13 +167,7 @@ class Rulebook:
         self._views = tuple(RuleView(rule, order) for order, rule in enumerate(rules.rules))
         self.tools.adopt(self._failure(Scope.ACTOR_TOOL))
         self.actors.adopt(self._failure(Scope.ACTOR))
-
-    @property
-    def enforced(self) -> frozenset[str]:
-        """The rules that hold something back for at least some targets."""
-        return frozenset(
-            view.rule.rule for view in self._views if any(each.response.mode is Mode.ENFORCE for each in view.variants)
-        )
+        self.pooled.adopt(self._failure(Scope.TOOL))
 
     def asking(self, kind: type[Test], scope: Scope | None = None) -> tuple[RuleView, ...]:
         """The rules with a kind of test, in order."""
@@ -168,6 +176,28 @@ class Rulebook:
             for view in self._views
             if isinstance(view.rule.base.test, kind) and (scope is None or view.rule.scope is scope)
         )
+
+    def rule_for(self, rule: str, target: Target) -> tuple[RuleView, int] | None:
+        """A rule by its name, and which of its variants a target has; None if it is not for it."""
+        for view in self._views:
+            if view.rule.rule == rule and view.rule.scope is target.scope:
+                number = view.number(target.tenant, target.actor or "", target.tool or "")
+                return None if number == NONE else (view, number)
+        return None
+
+    def gone(self, identity: str, rule: str, mode: Mode) -> bool:
+        """Whether a rule can have no hold on a breaker: it is not for its target, or not in that mode.
+
+        Args:
+            identity: The breaker's id.
+            rule: The rule's name.
+            mode: ENFORCE for holds, any other for virtual ones.
+        """
+        found = self.rule_for(rule, parse_breaker_id(identity))
+        if found is None:
+            return True
+        view, number = found
+        return (view.variants[number].response.mode is Mode.ENFORCE) != (mode is Mode.ENFORCE)
 
     def _failure(self, scope: Scope) -> RuleView | None:
         found = [view for view in self.asking(FailureTest, scope) if view.rule.metric == "calls.failed"]
@@ -193,7 +223,7 @@ def unfollowed(rules: RuleSet) -> list[str]:
         f"{rule.rule} on {rule.scope}"
         for rule in rules.rules
         if isinstance(rule.base.test, ExceedTest)
-        or (isinstance(rule.base.test, FailureTest) and (rule.metric != "calls.failed" or rule.scope is Scope.TOOL))
+        or (isinstance(rule.base.test, FailureTest) and rule.metric != "calls.failed")
     ]
 
 

@@ -237,4 +237,5 @@ class RuleSet:
     """Content hash of the text."""
     rules: tuple[Rule, ...]
     """In the order of the file, a rule's scopes in the order in which it names them."""
-    blast_radius: BlastRadius = field(default_factory=BlastRadius)
+    blast_radius: BlastRadius | None = None
+    """None: automatic trips of actors ask nobody."""

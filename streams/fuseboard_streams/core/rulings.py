@@ -11,6 +11,8 @@ from fuseboard_schemas.records import BreakerCommand, Mode, Signal, SignalLevel
 from fuseboard_streams.core.breaker import Evidence, Moment
 from fuseboard_streams.core.breakers import Outcome
 from fuseboard_streams.core.commands import describe_evidence, to_command
+from fuseboard_streams.core.requests import Trip
+from fuseboard_streams.core.ruleset import CapTest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,13 +79,12 @@ class Rulings:
             command = to_command(breaker, self._params)
             self._outputs.append(Output("breaker_commands", breaker.breaker_id.encode(), command))
 
-    def fire(self, firing: Firing, event_id: str | None, offset: int | None) -> Fired:
+    def fire(self, trip: Trip) -> Fired:
         """A rule's test came true: trip its target, and say so if that changes anything."""
-        response, facts = firing.view.variants[firing.variant].response, firing.facts
-        moment = Moment(firing.time_us, event_id, offset)
-        evidence = Evidence(calls=facts.calls, failures=facts.failures, since_us=facts.since_us)
-        fired = self._breakers.fire(firing.target, moment, response, evidence, facts.reason, firing.until_us)
-        self.told(fired, firing.target, moment, response, firing.view.rule.metric, facts.value, evidence, facts.reason)
+        moment, response, evidence = trip.moment, trip.response, trip.evidence
+        fired = self._breakers.fire(trip.target, moment, response, evidence, trip.reason, trip.until_us)
+        reason = trip.reason or words_of(trip.target, evidence, moment.time_us)
+        self.told(fired, trip.target, moment, response, trip.metric, trip.value, evidence, reason)
         return fired
 
     def told(
@@ -146,9 +147,19 @@ class Rulings:
         self._outputs.append(Output("signals", key.encode(), signal))
 
 
+def trip_of(firing: Firing, event_id: str | None, offset: int | None) -> Trip:
+    """What a rule found in one record, or at a tick."""
+    variant, facts = firing.view.variants[firing.variant], firing.facts
+    evidence = Evidence(calls=facts.calls, failures=facts.failures, since_us=facts.since_us)
+    return Trip(
+        firing.target, variant.response, firing.view.rule.metric, Moment(firing.time_us, event_id, offset), evidence,
+        facts.value, facts.reason, firing.until_us, hard=isinstance(variant.test, CapTest),
+    )  # fmt: skip
+
+
 def words_of(target: Target, evidence: Evidence, at_us: int) -> str:
     """What the failure statistic found, in one line."""
     return describe_evidence(target.tool or target.actor or "", evidence, at_us)
 
 
-__all__ = ["BreakerCommand", "Output", "Rulings", "words_of"]
+__all__ = ["BreakerCommand", "Output", "Rulings", "trip_of", "words_of"]

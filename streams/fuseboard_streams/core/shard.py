@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fuseboard_detectors.failure import fold_successes, mean_r
 from fuseboard_schemas.keys import Target, home_partition
-from fuseboard_schemas.records import DeadLetterReason
+from fuseboard_schemas.records import DeadLetterReason, PaneKind
 from fuseboard_schemas.rules import check_override
 from fuseboard_streams.core.breaker import Moment
 from fuseboard_streams.core.breakers import Breakers
@@ -23,12 +23,13 @@ from fuseboard_streams.core.engine import Engine
 from fuseboard_streams.core.events import COST, DECISIONS, REQUESTS, TRACES, EventPiece
 from fuseboard_streams.core.hooks import Follower, Heard
 from fuseboard_streams.core.identity import Identities, Rejected
-from fuseboard_streams.core.inputs import EVENT_ORDER, OVERRIDES, SIGNALS, TOOL_CALLS
+from fuseboard_streams.core.inputs import EVENT_ORDER, OVERRIDES, PANES, SIGNALS, TOOL_CALLS
 from fuseboard_streams.core.intake import Intake
 from fuseboard_streams.core.layout import EPOCH_S
-from fuseboard_streams.core.piece import Piece
+from fuseboard_streams.core.piece import ERROR, TIMEOUT, Piece
 from fuseboard_streams.core.rulebook import Rulebook
 from fuseboard_streams.core.runs import places
+from fuseboard_streams.core.second_stage import SecondStage
 from fuseboard_streams.core.settings import SECOND
 from fuseboard_streams.core.state import ShardState
 from fuseboard_streams.core.times import Times
@@ -36,10 +37,11 @@ from fuseboard_streams.core.times import Times
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fuseboard_schemas.records import EnforcementAck, Override, Signal
+    from fuseboard_schemas.records import EnforcementAck, Override, Pane, Signal
     from fuseboard_streams.core.events import ActorEvents
     from fuseboard_streams.core.firing import Firing
     from fuseboard_streams.core.inputs import Inputs, Received
+    from fuseboard_streams.core.mail import PaneOutput
     from fuseboard_streams.core.prepare import ToolCalls
     from fuseboard_streams.core.ruleset import RuleSet
     from fuseboard_streams.core.settings import CoreSettings, HashSeeds
@@ -81,13 +83,21 @@ class Shard:
         self._book = Rulebook(settings, rules)
         self._state = ShardState(settings, self._book)
         state = self._state
-        self._identities = Identities(number, partitions, settings, seeds, state.actors, state.tools, self._book)
+        self._identities = Identities(
+            number, partitions, settings, seeds, state.actors, state.tools, self._book, self._new_tools
+        )
         self._breakers = Breakers(settings.breaker)
         self.counters = ShardCounters()
+        self._second = SecondStage(
+            number, partitions, self._book, state, self._identities, self._breakers, self.counters,
+            settings.forget_after_us,
+        )  # fmt: skip
         self._engine, self._clearing = self._watchers()
         self._decisions = Decisions(
-            settings, state, self._identities, self._breakers, self.counters, self._book, self._engine, self._clearing
-        )
+            settings, state, self._identities, self._breakers, self.counters, self._book, self._engine, self._clearing,
+            self._second,
+        )  # fmt: skip
+        self._second.rulings, self._second.note_hold = self._decisions.rulings, self._decisions.note_hold
         self._before_rules: RuleSet | None = None
         self._intake = Intake(settings, state, self.counters)
         self._intake.count_each = self._engine.losses.wanted
@@ -126,10 +136,9 @@ class Shard:
         self._adopt(rules)
         self._state.note_rules(rules.version, text)
         self._engine.forget_unasked()
-        kept = self._book.enforced
-        moment = Moment(self.stream_time)
-        for rule in sorted(self._breakers.rules() - kept):
-            self._decisions.rulings.publish(self._breakers.release_rule(rule, moment))
+        released = self._breakers.release_where(self._book.gone, Moment(self.stream_time))
+        self._decisions.rulings.publish(released)
+        self._second.rules_changed(self.stream_time)
         self._clearing.restore(self._clearing.at)
 
     def _adopt(self, rules: RuleSet) -> None:
@@ -139,12 +148,16 @@ class Shard:
         self._engine, self._clearing = self._watchers()
         self._clearing.at = at
         self._decisions.use(self._engine, self._clearing)
+        self._second.adopt()
         self._intake.count_each = self._engine.losses.wanted
         self._engine.rebuild(self.stream_time)
 
     def _watchers(self) -> tuple[Engine, Clearing]:
         engine = Engine(self._settings, self._state, self._identities, self._book)
         return engine, Clearing(self._settings, engine.conditions, self._identities, self._breakers)
+
+    def _new_tools(self, rows: NDArray[np.int32], names: Sequence[tuple[str, str, str]]) -> None:
+        self._second.pools.assign(rows, names)
 
     # --- a transaction
 
@@ -163,6 +176,7 @@ class Shard:
         """
         tools = self._saved[1]
         names = self._identities.tool_names[tools:]
+        self._second.record(self._state.objects)
         self._state.record(self._times, dict(enumerate(names, tools)), self._breakers, {ASKED_AT: self._clearing.at})
         return self._state.encode_changes(slice_bytes)
 
@@ -171,6 +185,7 @@ class Shard:
         self._state.commit()
         self._breakers.commit()
         self._before_rules = None
+        self._second.commit()
 
     def rollback(self) -> None:
         """Take back everything since `begin`."""
@@ -189,6 +204,7 @@ class Shard:
         else:
             self._clearing.rollback()
             self._engine.rebuild(self.stream_time)
+        self._second.load(self._state.objects)
 
     def apply(self, block: bytes) -> None:
         """Restore: take in one block of the state log, in log order."""
@@ -199,6 +215,11 @@ class Shard:
         self._times = self._state.finish_restore(self._identities, self._breakers)
         self._clearing.restore(self._state.scalar(ASKED_AT))
         self._engine.rebuild(self.stream_time)
+        self._second.load(self._state.objects)
+
+    def take_panes(self) -> list[PaneOutput]:
+        """What is to be sent to owners of tools and tenants since the last call, in order."""
+        return self._second.take(self.stream_time)
 
     def take_outputs(self) -> list[Output]:
         """The signals and commands decided since the last call, in order."""
@@ -248,10 +269,13 @@ class Shard:
 
     def _run_timers(self, until_us: int) -> None:
         while True:
-            waiting = (self._breakers.next_due(), self._clearing.at, self._engine.next_tick)
+            second = self._second.next_due
+            waiting = (self._breakers.next_due(), self._clearing.at, self._engine.next_tick, second)
             due = min((each for each in waiting if each is not None), default=None)
             if due is None or due > until_us:
                 return
+            if second == due:
+                self._second.tick(due)
             self._decisions.fire(self._engine.advance(due), None)
             if self._clearing.at == due:
                 self._clearing.run(due)
@@ -259,6 +283,8 @@ class Shard:
 
     def _clients_of(self, tenant: str, actor: str, now_us: int) -> int:
         """How many clients of an actor were seen within the window before a time."""
+        if not actor:
+            return self._second.callers(tenant)
         row = self._identities.find_actor(tenant, actor)
         if row is None:
             return 0
@@ -269,7 +295,7 @@ class Shard:
     def fold(self, inputs: Inputs) -> None:
         """Fold the next records of every input, topic by topic.
 
-        The order is fixed: overrides, signals, session requests, policy decisions, steps of traces, tool calls,
+        The order is fixed: overrides, signals, panes, session requests, policy decisions, steps of traces, tool calls,
         acknowledgements. Within a topic it is that of the partition. A journal names the records of each transaction,
         so that the same order makes the same of them again.
         """
@@ -277,6 +303,8 @@ class Shard:
             self.fold_overrides(inputs.overrides)
         if inputs.signals:
             self.fold_signals(inputs.signals)
+        if inputs.panes:
+            self.fold_panes(inputs.panes)
         for topic in EVENT_ORDER:
             if topic in inputs.events:
                 self.fold_events(inputs.events[topic])
@@ -323,6 +351,21 @@ class Shard:
             return None
         return Heard(each.offset, int(placed.ts[0]), stream, bool(placed.late[0]), signal)
 
+    def fold_panes(self, panes: Sequence[Received[Pane]]) -> None:
+        """Fold the next panes. They are in their senders' time, and do not move this shard's stream time on.
+
+        A shard that has seen nothing begins with the time of the first marker: its timers need one.
+        """
+        for each in panes:
+            self.counters.panes += 1
+            problem = self._second.refuse(each.record)
+            if problem is not None:
+                self._intake.reject([Rejected(each.offset, *problem, PANES)])
+                continue
+            if not self.stream_time and each.record.kind is PaneKind.MARKER:
+                self._times.stream = each.record.ts
+            self._second.hear(each, self.stream_time)
+
     def fold_events(self, events: ActorEvents) -> None:
         """Fold the next events of one topic that are no tool calls.
 
@@ -364,18 +407,36 @@ class Shard:
         actor = self._state.tools["actor"][tool].astype(np.int64)
         client = self._intake.windows(TOOL_CALLS, calls.client, calls.seq, actor)
         whole = Piece(calls, placed.ts, placed.stream, tool, actor, client, placed.late)
-        for piece in self._pieces(whole.stream):
+        for piece in self._pieces(whole.stream, self._stops(whole)):
             self._fold_piece(whole if piece == slice(0, len(whole)) else whole.part(piece))
         self._times.reach(TOOL_CALLS, placed)
 
-    def _pieces(self, stream: I64) -> Iterator[slice]:
-        """Runs of events that no timer interrupts, given stream time at each; timers due run before each of them."""
+    def _pieces(self, stream: I64, stops: I64 | None = None) -> Iterator[slice]:
+        """Runs of events that no timer interrupts, given stream time at each; timers due run before each of them.
+
+        Args:
+            stream: Shape (n,).
+            stops: Times at which a run ends in any case, ascending.
+        """
         begin = 0
         while begin < len(stream):
             self._run_timers(int(stream[begin]))
             end = self._piece_end(stream, begin)
+            if stops is not None:
+                after = int(np.searchsorted(stops, stream[begin], side="right"))
+                if after < len(stops):
+                    end = min(end, int(np.searchsorted(stream, stops[after], side="left")))
             yield slice(begin, end)
             begin = end
+
+    def _stops(self, piece: Piece) -> I64 | None:
+        """The ends of the seconds in which something failed, or was probed: how things stand then is told."""
+        if not self._second.wanted:
+            return None
+        outcome = piece.calls.outcome
+        telling = (outcome == ERROR) | (outcome == TIMEOUT) | piece.calls.probe
+        stops: I64 = (np.unique(piece.stream[telling] // SECOND) + 1) * SECOND
+        return stops
 
     def fold_acks(self, acks: Sequence[EnforcementAck]) -> None:
         """Remember which epoch of a breaker has been acknowledged by how many clients."""
@@ -396,6 +457,8 @@ class Shard:
             self.counters.overrides += 1
             problem = self._refused(order, arrival)
             if problem is None and self._state.orders.add(order.override_id):
+                if self._second.acknowledge(order):
+                    continue
                 target = Target(order.scope, order.tenant, order.actor, order.tool, order.trace_id)
                 # A shard that has seen no call has no time of its own yet.
                 now = self.stream_time or arrival
@@ -423,7 +486,13 @@ class Shard:
     def _piece_end(self, stream: I64, begin: int) -> int:
         """Where the next timer known now falls due, or where one made from here on might."""
         limit = int(stream[begin]) + self._settings.piece_us
-        for due in (self._breakers.next_due(), self._clearing.at, self._engine.next_stop):
+        stops = (
+            self._breakers.next_due(),
+            self._clearing.at,
+            self._engine.next_stop,
+            self._second.stop(int(stream[begin])),
+        )
+        for due in stops:
             limit = limit if due is None else min(limit, due)
         return max(int(np.searchsorted(stream, limit, side="left")), begin + 1)
 
@@ -434,11 +503,13 @@ class Shard:
             state.start_anew(state.tools, cold_tools)
             state.start_anew(state.actors, cold_actors)
         keys = (state.tools, piece.tool), (state.actors, piece.actor)
+        self._second.arrive(piece)
         state.expire(piece.seconds, piece.client, *keys)
         fresh = self._intake.unseen(piece.client, piece.calls.seq, piece.seconds, *keys)
         self._engine.on_numbers(piece.actor, piece.stream, self._intake.numbers)
         if not fresh.all():
             piece = piece.part(fresh)
+        self._second.note(piece)
         if len(piece) == 0:
             return
         self.counters.late += int(np.count_nonzero(piece.late))

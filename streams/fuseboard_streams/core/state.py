@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from fuseboard_streams.core.breakers import Breakers
     from fuseboard_streams.core.identity import Identities
+    from fuseboard_streams.core.objects import Objects
     from fuseboard_streams.core.rulebook import Rulebook
     from fuseboard_streams.core.tables import Table
 
@@ -130,6 +131,11 @@ class ShardState:
                 objects.delete(_VIRTUAL, name)
             else:
                 objects.put(_VIRTUAL, name, data)
+
+    @property
+    def objects(self) -> Objects:
+        """What others keep here under names of their own; written in a transaction only."""
+        return self._store.objects
 
     def encode_changes(self, slice_bytes: int) -> Delta:
         """The block of this transaction."""

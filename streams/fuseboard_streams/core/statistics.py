@@ -181,7 +181,7 @@ class Statistic:
             step = self._count_by_rule(state, at, numbers)
         self.save(rows, state)
         if self.rings is not None:
-            self._remember(rows, state, gap, old_p0, tool)
+            self._remember(rows, state, gap, old_p0, tool, at)
             self._spare(rows, state, step)
         return state, step
 
@@ -224,7 +224,9 @@ class Statistic:
 
     # Rings exist only for actors that have had a counted failure since their statistic began.
 
-    def _remember(self, rows: I64, state: FailureState, gap: I64, old_p0: NDArray[np.float64], tool: I32) -> None:
+    def _remember(
+        self, rows: I64, state: FailureState, gap: I64, old_p0: NDArray[np.float64], tool: I32, at: I64
+    ) -> None:
         rings = self._rings()
         without = places(self.table["ring"][rows] < 0)
         if len(without):
@@ -236,7 +238,7 @@ class Statistic:
         rings.touch("ring", slots)
         ring = self._load_ring(slots)
         learned = np.where(state.suspect_left == 0, given_calls(state) - 1, -1)
-        remember(ring, tool.astype(np.int64), gap, state.p0, learned, self.level.params(0))
+        remember(ring, tool.astype(np.int64), gap, state.p0, learned, self.level.params(0), at)
         self._save_ring(slots, ring)
 
     def _spare(self, rows: I64, state: FailureState, step: FailureStep) -> None:
@@ -255,7 +257,7 @@ class Statistic:
         if blamed.any():
             self._take_out(rows[asked[blamed]], tool[blamed].astype(np.int32))
 
-    def _take_out(self, rows: I64, tool: I32) -> I64:
+    def _take_out(self, rows: I64, tool: I32, since_us: int | None = None) -> I64:
         state = self.load(rows)
         having = places(self.table["ring"][rows] >= 0) if self.rings is not None else np.empty(0, np.intp)
         if len(having):
@@ -263,12 +265,31 @@ class Statistic:
             self._rings().touch("ring", slots)
             ring = self._load_ring(slots)
             part = FailureState(*(getattr(state, name)[having] for name in _STATE))
-            take_out(ring, part, tool[having].astype(np.int64), self.level.params(0))
+            since = None if since_us is None else np.full(len(having), since_us, dtype=np.int64)
+            take_out(ring, part, tool[having].astype(np.int64), self.level.params(0), since)
             for name in _STATE:
                 getattr(state, name)[having] = getattr(part, name)
             self._save_ring(slots, ring)
             self.save(rows, state)
         return state.suspect_left
+
+    def blame(self, rows: I64, tool: int, since_us: int) -> None:
+        """Take a tool's failures since a time out of some rows' evidence: the tool's own breaker owns them.
+
+        What is left is what it would be had those calls not been made, as far as the rings go back.
+        """
+        having = places(self.table["ring"][rows] >= 0)
+        if len(having) == 0:
+            return
+        rows = rows[having]
+        slots = self.table["ring"][rows]
+        chosen = places(((self._rings()["tool"][slots] == tool) & (self._rings()["at"][slots] >= since_us)).any(axis=1))
+        if len(chosen) == 0:
+            return
+        rows = rows[chosen]
+        self.table.touch("hot", rows)
+        self.table.touch("stat", rows)
+        self._take_out(rows, np.full(len(rows), tool, dtype=np.int32), since_us)
 
     def _drop_rings(self, rows: I64 | I32) -> None:
         slots = self.table["ring"][rows]
@@ -360,4 +381,5 @@ def ring_columns(odds: int) -> tuple[tuple[str, str, int], ...]:
         ("gap", "i4", RING),
         ("p0", "f8", RING),
         ("ordinal", "i8", RING),
+        ("at", "i8", RING),
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from fuseboard_schemas.records import Recovery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fuseboard_streams.core.ruleset import Response
 
@@ -99,9 +99,9 @@ class VirtualHolds:
         if before is not None and before.quiet_us is not None and before.on:
             self._write((breaker_id, rule), replace(before, on=False, until=now + before.quiet_us))
 
-    def drop_rule(self, rule: str) -> None:
-        """Forget those of a rule that is removed or enforced from now on."""
-        for key in [key for key in self._rows if key[1] == rule]:
+    def drop(self, gone: Callable[[str, str], bool]) -> None:
+        """Forget those of rules that are removed, or enforced from now on, given the breaker's id and the rule."""
+        for key in [key for key in self._rows if gone(*key)]:
             self._write(key, None)
 
     def drop_over(self, now: int) -> None:

@@ -82,16 +82,18 @@ class _Compiler:
         made = tuple(
             self._rule(name, rule, scope) for name, rule in self._file.breakers.items() for scope in rule.scope
         )
+        return ruleset.RuleSet(version=self._version, rules=made, blast_radius=self._radius())
+
+    def _radius(self) -> ruleset.BlastRadius | None:
         radius = self._file.blast_radius
-        return ruleset.RuleSet(
-            version=self._version,
-            rules=made,
-            blast_radius=ruleset.BlastRadius(
-                share=_ratio(radius.tenant_actors),
-                at_least=radius.at_least,
-                window_us=radius.window,
-                exempt=frozenset(radius.exempt),
-            ),
+        if radius.tenant_actors == 1:
+            # Nobody has to be asked about what is always granted.
+            return None
+        return ruleset.BlastRadius(
+            share=_ratio(radius.tenant_actors),
+            at_least=radius.at_least,
+            window_us=radius.window,
+            exempt=frozenset(radius.exempt),
         )
 
     def _rule(self, name: str, rule: model.BreakerRule, scope: str) -> ruleset.Rule:

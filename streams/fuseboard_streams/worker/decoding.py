@@ -13,7 +13,7 @@ from fuseboard_schemas.codec import DecodeError, Decoder
 from fuseboard_schemas.topics import TOPICS
 from fuseboard_streams.core.events import COLUMNS as EVENT_COLUMNS
 from fuseboard_streams.core.events import ActorEvents, prepare_events
-from fuseboard_streams.core.inputs import ACKS, OVERRIDES, SIGNALS, TOOL_CALLS, Inputs, Received
+from fuseboard_streams.core.inputs import ACKS, OVERRIDES, PANES, SIGNALS, TOOL_CALLS, Inputs, Received
 from fuseboard_streams.core.prepare import COLUMNS as CALL_COLUMNS
 from fuseboard_streams.core.prepare import ToolCalls, prepare
 from fuseboard_streams.core.shard import is_echo
@@ -38,7 +38,7 @@ _RECORDS: Final = {topic.name: topic.record for topic in TOPICS if topic.is_inpu
 """What the values of each input are, by topic name without the prefix."""
 INPUTS: Final = tuple(_RECORDS)
 """Every input of a shard, by topic name without the prefix."""
-_SINGLE: Final = (ACKS, SIGNALS, OVERRIDES)
+_SINGLE: Final = (ACKS, SIGNALS, OVERRIDES, PANES)
 """Inputs of few records, which are decoded one by one."""
 
 
@@ -63,6 +63,7 @@ class ShardWork:
             inputs=Inputs(
                 overrides=[each for each in inputs.overrides if each.offset >= position[OVERRIDES]],
                 signals=[each for each in inputs.signals if each.offset >= position[SIGNALS]],
+                panes=[each for each in inputs.panes if each.offset >= position[PANES]],
                 events={topic: rest for topic, rest in events.items() if rest is not None},
                 calls=_rest(inputs.calls, position[TOOL_CALLS]) if inputs.calls is not None else None,
                 acks=[each for each in inputs.acks if each.offset >= position[ACKS]],
@@ -74,12 +75,14 @@ class ShardWork:
         )
 
     def goes_on(self) -> list[str]:
-        """The inputs that it has records of, but for signals if they are all shards' own.
+        """The inputs that it has records of, but for panes, and for signals if they are all shards' own.
 
-        A shard that publishes a signal at a tick of its idle clock reads it back at once: that is no sign of life.
+        A shard that publishes a signal at a tick of its idle clock reads it back at once, and its second's end comes
+        back as a pane: that is no sign of life.
         """
         only_echoes = all(map(is_echo, self.inputs.signals)) and not any(bad.topic == SIGNALS for bad in self.bad)
-        return [topic for topic in self.next if topic != SIGNALS or not only_echoes]
+        lifeless = {PANES, SIGNALS} if only_echoes else {PANES}
+        return [topic for topic in self.next if topic not in lifeless]
 
 
 def _rest(columns: _Columns, position: int) -> _Columns | None:
@@ -168,7 +171,7 @@ class Decoding:
                 continue
             inputs = work[int(arrived.partition[position])].inputs
             into: dict[str, list[Received[Any]]] = {
-                ACKS: inputs.acks, SIGNALS: inputs.signals, OVERRIDES: inputs.overrides
+                ACKS: inputs.acks, SIGNALS: inputs.signals, OVERRIDES: inputs.overrides, PANES: inputs.panes
             }  # fmt: skip
             into[arrived.topic].append(Received(int(arrived.offset[position]), int(arrived.arrival[position]), record))
         _add_bad(arrived, bad, work)

@@ -15,15 +15,16 @@ if TYPE_CHECKING:
 
     from fuseboard_schemas.records import BreakerCommand, DeadLetter, Heartbeat, Signal, StateRecord
     from fuseboard_streams.core.decisions import Output
+    from fuseboard_streams.core.mail import PaneOutput
 
 _SOURCE: Final = "fuseboard/worker"
 _BY_ATTRIBUTE: Final = {topic.attribute: topic for topic in TOPICS}
-_OUTPUTS: Final = ("signals", "breaker_commands", "dead_letters", "heartbeats", "state")
+_OUTPUTS: Final = ("signals", "breaker_commands", "panes", "dead_letters", "heartbeats", "state")
 _LARGEST_TIME_US: Final = 253_402_300_799_999_999
 
 
 class Outbox:
-    """Turns records into produced ones, each to the partition of its shard.
+    """Turns records into produced ones, each to the partition of its shard, but for panes.
 
     Values carry the packaged schema ids, with a registry too: every reader of ours knows them, also where it cannot
     reach the registry, and an enforcer must always be able to read a command.
@@ -45,6 +46,15 @@ class Outbox:
             return Outgoing(topic, shard, output.key, None, [])
         value = self._encoders[output.topic].encode(record)
         return Outgoing(topic, shard, output.key, value, _cloud_event(record))
+
+    def pane(self, shard: int, output: PaneOutput) -> Outgoing:
+        """What a shard tells the owner of a tool or a tenant, or one of its actors' shards: to that one's partition."""
+        record = output.record
+        value = self._encoders["panes"].encode(record)
+        identity = f"{shard}/{output.partition}/{record.sequence}/{record.ts}"
+        return Outgoing(
+            self._topics["panes"], output.partition, output.key, value, _headers(identity, record, record.ts)
+        )
 
     def dead_letter(self, letter: DeadLetter) -> Outgoing:
         """A record that could not be used, to the partition it came from."""

@@ -157,7 +157,7 @@ class Processor:
     # --- building
 
     def _parts(self, batch: Batch | None, now: float) -> list[_Part]:
-        owned, parts = self._assignment.owned, []
+        owned, parts = self._assignment.owned, list[_Part]()
         for number, work in sorted(batch.work.items()) if batch is not None else ():
             if number in owned:
                 rest = work.after(owned[number].next)
@@ -166,11 +166,15 @@ class Processor:
                     for topic in rest.goes_on():
                         owned[number].saw_records(topic)
         if not self._settings.until_end:
-            busy = {part.owned.number for part in parts}
+            given = {part.owned.number: part for part in parts}
             for each in owned.values():
                 advance = idle_advance_us(each, now, self._settings.idle_after_s, self._settings.heartbeat_s)
-                if advance and each.number not in busy:
+                part = given.get(each.number)
+                if advance and part is None:
                     parts.append(_Part(each, ShardWork(), advance_us=advance))
+                elif advance and part is not None and not part.work.goes_on():
+                    # What shards tell each other comes all the time, and moves no clock.
+                    part.advance_us = advance
         return parts
 
     def _changing(self, rules: RulesText, parts: Sequence[_Part]) -> list[_Part]:
@@ -198,6 +202,7 @@ class Processor:
             # In the order of the source, whatever found them: batches must not show in the result.
             part.bad = sorted([*work.bad, *rejected_records(work, number, shard.take_rejected())], key=_source_order)
             outputs += [self._outbox.decision(number, each) for each in part.decisions]
+            outputs += [self._outbox.pane(number, each) for each in shard.take_panes()]
             outputs += [self._outbox.dead_letter(to_dead_letter(each)) for each in part.bad]
         self._metrics.stages.labels("fold").inc(time.perf_counter() - started)
         return outputs

@@ -246,7 +246,7 @@ class Walk:
         """A rule is taken out of the file, or one hold is blamed on another breaker."""
         rule = self.random.choice(tuple(RESPONSES))
         if self.random.random() < 0.5:
-            changed = self.machine.release_rule(rule, Moment(self.now))
+            changed = self.machine.release_where(lambda _, each, __: each == rule, Moment(self.now))
             self.model.remove_rule(rule, self.now)
         else:
             key = self.random.choice(KEYS)

@@ -292,12 +292,16 @@ def test_flapping_goes_on_doubling(again_s: int, cooldown_s: int) -> None:
     assert scene.now.reopenings == 0
 
 
+def gone(scene: Scene, rule: str, at_s: float) -> tuple[Breaker, ...]:
+    return scene.machine.release_where(lambda _, each, __: each == rule, at(at_s))
+
+
 def test_a_removed_rule_lets_go_but_not_of_what_waits_for_a_person() -> None:
     scene = Scene()
     scene.fire(FAILING, 0)
     scene.fire(FORBIDDEN, 1)
-    assert [b.cause for b in scene.machine.release_rule("failing", at(2))] == [Cause.RULE_REMOVED]
-    assert scene.machine.release_rule("forbidden", at(3)) == ()
+    assert [b.cause for b in gone(scene, "failing", 2)] == [Cause.RULE_REMOVED]
+    assert gone(scene, "forbidden", 3) == ()
     assert [hold.rule for hold in scene.now.holds] == ["forbidden"]
 
 

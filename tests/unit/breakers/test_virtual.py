@@ -58,7 +58,7 @@ def test_a_condition_that_is_on_keeps_it_open() -> None:
 def test_a_removed_rule_is_forgotten_and_one_that_is_over_is_removed() -> None:
     machine = Breakers(PARAMS)
     fired(machine, SHADOW, 0)
-    machine.release_rule("r", at(1))
+    machine.release_where(lambda _, rule, __: rule == "r", at(1))
     assert (len(machine.virtual), fired(machine, SHADOW, 2)) == (0, True)
     machine.tick(NOON + 31 * SECOND, clients(1))
     assert len(machine.virtual) == 1

@@ -137,7 +137,8 @@ def test_topic_names() -> None:
     assert names.find("fuseboard.dead-letters") is None
     assert names.subject(topics.for_record("Signal")) == "team.signals-value"
     assert [topic.name for topic in topics.TOPICS if topic.is_input] == [
-        "tool-calls", "traces", "policy-decisions", "session-requests", "signals", "overrides", "enforcement-acks",
+        "tool-calls", "traces", "policy-decisions", "session-requests", "signals", "overrides", "panes",
+        "enforcement-acks",
     ]  # fmt: skip
     assert {topic.record for topic in topics.TOPICS} == set(catalogue.record_names())
     assert all(topic.config["message.timestamp.type"] == "LogAppendTime" for topic in topics.TOPICS)

@@ -10,11 +10,20 @@ import pytest
 from fuseboard_detectors.failure import FailureParams
 from fuseboard_schemas.codec import Encoder
 from fuseboard_schemas.columnar import Values
-from fuseboard_schemas.records import DeadLetterReason, Override, OverrideKind, Scope, Signal, SignalLevel
+from fuseboard_schemas.records import (
+    DeadLetterReason,
+    Override,
+    OverrideKind,
+    Pane,
+    PaneKind,
+    Scope,
+    Signal,
+    SignalLevel,
+)
 from fuseboard_schemas.registry import PackagedResolver
 from fuseboard_schemas.topics import TOPICS, by_name
 from fuseboard_streams.core.identity import Rejected
-from fuseboard_streams.core.inputs import ACKS, OVERRIDES, SIGNALS, TOOL_CALLS
+from fuseboard_streams.core.inputs import ACKS, OVERRIDES, PANES, SIGNALS, TOOL_CALLS
 from fuseboard_streams.worker.decoding import INPUTS, Batch, Decoding, rejected_records
 from fuseboard_streams.worker.rules_source import packaged
 from fuseboard_streams.worker.source import Arrived, RawBatch, runs_of
@@ -48,6 +57,10 @@ def signal(source: str) -> Signal:
     )
 
 
+def pane() -> Pane:
+    return Pane(tenant="t", kind=PaneKind.MARKER, ts=1, source_shard=0, from_offset=0, next_offset=0, rules_version="v")
+
+
 def a_record(topic: str) -> Any:
     if topic in EVENTS:
         return made(topic, 1)
@@ -57,6 +70,8 @@ def a_record(topic: str) -> Any:
         return Override(
             override_id="o", ts=1, tenant="t", scope=Scope.TENANT, kind=OverrideKind.RESET, person="p", reason="r"
         )
+    if topic == PANES:
+        return pane()
     if topic == ACKS:
         return {
             "breaker_id": "ACTOR:t/a", "epoch": 17, "state": "OPEN", "tenant": "t", "actor": "a", "client_id": 5,
@@ -73,7 +88,9 @@ def value(topic: str) -> bytes:
 
 def offsets(batch: Batch, shard: int, topic: str) -> list[int]:
     inputs = batch.work[shard].inputs
-    single: dict[str, list[Any]] = {SIGNALS: inputs.signals, OVERRIDES: inputs.overrides, ACKS: inputs.acks}
+    single: dict[str, list[Any]] = {
+        SIGNALS: inputs.signals, OVERRIDES: inputs.overrides, ACKS: inputs.acks, PANES: inputs.panes
+    }  # fmt: skip
     if topic in single:
         return [each.offset for each in single[topic]]
     columns = inputs.calls if topic == TOOL_CALLS else inputs.events.get(topic)
@@ -146,3 +163,5 @@ def test_signals_of_the_shards_themselves_are_no_sign_of_life() -> None:
     assert decoded(arrived(SIGNALS, [own, foreign])).work[2].goes_on() == [SIGNALS]
     assert decoded(arrived(SIGNALS, [own, b"bad"])).work[2].goes_on() == [SIGNALS]
     assert decoded(arrived(SIGNALS, [own]), acks).work[2].goes_on() == [ACKS]
+    assert decoded(arrived(PANES, [value(PANES)]), acks).work[2].goes_on() == [ACKS]
+    assert decoded(arrived(PANES, [value(PANES)])).work[2].goes_on() == []

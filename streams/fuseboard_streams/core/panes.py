@@ -1,0 +1,317 @@
+"""Sums of one second: what a shard tells the owner of a tool about its calls.
+
+A pane is the second of the shard's own stream time, so that it is final once stream time has passed it. One is sent for
+every second in which the tool was called, whether anything failed or not: a pane is one step of the owner's statistic.
+An actor counts for at most so many failures of a pane. What a pane with failures says about actors is as of its end:
+runs of calls are cut there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fuseboard_detectors.breadth import suspect
+from fuseboard_detectors.failure import fold_successes, mean_r
+from fuseboard_schemas.keys import KeyFormatError, parse_breaker_id
+from fuseboard_schemas.records import Effect, PaneKind, Scope
+from fuseboard_streams.core.layout import EPOCH_S
+from fuseboard_streams.core.piece import OK, TIMEOUT
+from fuseboard_streams.core.rulebook import NONE
+from fuseboard_streams.core.runs import places, run_starts
+from fuseboard_streams.core.settings import SECOND
+
+if TYPE_CHECKING:
+    from fuseboard_streams.core.mail import Mail
+    from fuseboard_streams.core.piece import Piece
+    from fuseboard_streams.core.pools import Pools
+    from fuseboard_streams.core.statistics import Statistic
+
+I64: TypeAlias = NDArray[np.int64]
+Bools: TypeAlias = NDArray[np.bool_]
+
+BREADTH_S = 600
+"""An actor counts among a tool's callers for so long."""
+MINUTE_S = 60
+_IRREVERSIBLE = tuple(Effect).index(Effect.IRREVERSIBLE)
+
+
+@dataclass(slots=True)
+class OpenSum:
+    """One tool in the second that is under way."""
+
+    calls: int = 0
+    first: int = -1
+    """Offset of the first call."""
+    next: int = 0
+    newcomers: int = 0
+    """Actors that had not called the tool within the breadth window."""
+    failures: dict[str, int] = field(default_factory=dict)
+    """By the row of the actor, in digits: JSON knows no other keys."""
+
+
+@dataclass(slots=True)
+class OpenSecond:
+    """Everything that has to be told when the second under way is over."""
+
+    second: int
+    """Since 1970."""
+    tools: dict[int, OpenSum] = field(default_factory=dict)
+    """By the number of the pool."""
+    probes: list[dict[str, Any]] = field(default_factory=list)
+    """Results of probe calls of tools' own breakers, in the order of the log."""
+
+    @property
+    def failing(self) -> bool:
+        """Whether what has to be told depends on how things stand when it ends."""
+        return bool(self.probes) or any(each.failures for each in self.tools.values())
+
+
+class Panes:
+    """Sums up one shard's calls.
+
+    Args:
+        pools: The tools that are followed.
+        statistic: Of tools of actors, for who is suspect.
+        mail: Takes the panes.
+    """
+
+    def __init__(self, pools: Pools, statistic: Statistic, mail: Mail) -> None:
+        self._pools = pools
+        self._statistic = statistic
+        self._tools = statistic.table
+        self._mail = mail
+        self.open: OpenSecond | None = None
+        self.minute = 0
+        """The whole minute at which callers were counted last, in seconds since 1970."""
+        self._callers: dict[int, list[I64]] = {}
+        self._counts: dict[int, int] = {}
+        self._newcomers: dict[int, dict[int, int]] = {}
+
+    # --- calls
+
+    def arrive(self, piece: Piece) -> None:
+        """Notice who calls a tool again after a while; ``last_seen`` is still as it was before the piece."""
+        second = int(piece.stream[0]) // SECOND
+        if second // MINUTE_S * MINUTE_S > self.minute:
+            self.count_callers(second // MINUTE_S * MINUTE_S)
+        pool = self._pools.of(piece.tool)
+        absent = self._tools["last_seen"][piece.tool] < self.minute - BREADTH_S - EPOCH_S
+        new = places(absent & (pool != NONE))
+        if len(new) == 0:
+            return
+        rows, first = np.unique(piece.tool[new], return_index=True)
+        order = np.argsort(first, kind="stable")
+        rows, at = rows[order], new[first[order]]
+        seconds, pools = piece.stream[at] // SECOND, pool[at]
+        for number in np.unique(pools).tolist():
+            self._callers.setdefault(number, []).append(rows[pools == number])
+        # Told when their second is over; they are callers from then on.
+        for where, number in zip(seconds.tolist(), pools.tolist(), strict=True):
+            self._newcomers.setdefault(where, {}).setdefault(number, 0)
+            self._newcomers[where][number] += 1
+
+    def note(self, piece: Piece, counting: Bools) -> None:
+        """Sum up a piece's calls, without duplicates.
+
+        Args:
+            piece: Cut where a second ends in which something failed.
+            counting: Which calls may count, shape (n,): on time, and their tool's own breaker is closed.
+        """
+        calls = piece.calls
+        pool = self._pools.of(piece.tool)
+        counted = counting & (calls.outcome <= TIMEOUT) & ~calls.probe & (pool != NONE)
+        at = places(counted)
+        seconds = piece.stream // SECOND
+        found: dict[int, dict[int, OpenSum]] = {}
+        if len(at):
+            self._sum(found, at, seconds[at], pool[at].astype(np.int64), calls.offset[at])
+            failed = at[calls.outcome[at] != OK]
+            for where, number, actor in zip(
+                seconds[failed].tolist(), pool[failed].tolist(), piece.actor[failed].tolist(), strict=True
+            ):
+                failures = found[where][number].failures
+                failures[str(actor)] = failures.get(str(actor), 0) + 1
+        probes = self._probes(piece, seconds) if calls.probe.any() else {}
+        for second in sorted({*found, *probes, *self._newcomers}):
+            self._enter(second)
+            self._merge(found.get(second, {}), self._newcomers.pop(second, {}), probes.get(second, []))
+
+    def _sum(self, found: dict[int, dict[int, OpenSum]], at: I64, seconds: I64, pool: I64, offset: I64) -> None:
+        order = np.lexsort((at, pool, seconds))
+        seconds, pool, offset = seconds[order], pool[order], offset[order]
+        starts = run_starts(seconds * (int(pool.max()) + 1) + pool)
+        ends = np.append(starts[1:], len(order))
+        for begin, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            sums = OpenSum(end - begin, int(offset[begin]), int(offset[end - 1]) + 1)
+            found.setdefault(int(seconds[begin]), {})[int(pool[begin])] = sums
+
+    def _probes(self, piece: Piece, seconds: I64) -> dict[int, list[dict[str, Any]]]:
+        """The results of probes that a tool's own breaker admitted, by second."""
+        calls = piece.calls
+        at = places(calls.probe & (calls.outcome <= TIMEOUT) & ~piece.late & (calls.effect != _IRREVERSIBLE))
+        found: dict[int, list[dict[str, Any]]] = {}
+        texts = [calls.strings(name, at) for name in ("gate_breaker", "gate_epoch", "event_id")]
+        for where, gate, epoch, event in zip(at.tolist(), *texts, strict=True):
+            number = self._gate(gate)
+            if number != NONE and number == self._pools.of(piece.tool[where : where + 1])[0] and epoch is not None:
+                result = {"pool": self._pools.names[number], "epoch": int(epoch), "event": event}
+                result |= {"ok": int(calls.outcome[where]) == OK, "offset": int(calls.offset[where])}
+                found.setdefault(int(seconds[where]), []).append(result)
+        return found
+
+    def _gate(self, gate: str | None) -> int:
+        try:
+            target = parse_breaker_id(gate or "")
+        except KeyFormatError:
+            return NONE
+        if target.scope is not Scope.TOOL or target.tool is None:
+            return NONE
+        return self._pools.number(target.tenant, target.tool)
+
+    def _enter(self, second: int) -> None:
+        if self.open is not None and self.open.second < second:
+            self.close()
+        if self.open is None:
+            self.open = OpenSecond(second)
+
+    def _merge(self, sums: dict[int, OpenSum], newcomers: dict[int, int], probes: list[dict[str, Any]]) -> None:
+        assert self.open is not None, "a second has just been entered"
+        tools = self.open.tools
+        for number in {*sums, *newcomers}:
+            total, more = tools.setdefault(number, OpenSum()), sums.get(number, OpenSum())
+            total.calls += more.calls
+            total.first = more.first if total.first < 0 else total.first
+            total.next = max(total.next, more.next)
+            total.newcomers += newcomers.get(number, 0)
+            for actor, failures in more.failures.items():
+                total.failures[actor] = total.failures.get(actor, 0) + failures
+        self.open.probes += probes
+
+    # --- time
+
+    @property
+    def due(self) -> int | None:
+        """When the second under way is over, microseconds; None if none is."""
+        return None if self.open is None else (self.open.second + 1) * SECOND
+
+    def stop(self, begin_us: int) -> int:
+        """Where a run of events that begins at a time must end, whatever they are, microseconds."""
+        minute = (begin_us // (MINUTE_S * SECOND) + 1) * MINUTE_S * SECOND
+        return minute if self.open is None or not self.open.failing else min(minute, (self.open.second + 1) * SECOND)
+
+    def close(self) -> None:
+        """The second under way is over: tell the owners."""
+        now, self.open = self.open, None
+        if now is None:
+            return
+        suspects = self._suspects([number for number, sums in now.tools.items() if sums.failures], now.second)
+        for number in sorted(now.tools, key=lambda each: self._pools.names[each]):
+            sums = now.tools[number]
+            self._counts[number] = self._counts.get(number, 0) + sums.newcomers
+            if sums.calls:
+                self._send(now.second, number, sums, suspects.get(number, 0))
+        for probe in now.probes:
+            tenant, tool = probe["pool"]
+            if self._pools.number(tenant, tool) == NONE:
+                continue
+            pane = self._mail.pane(PaneKind.PROBED, tenant, tool, now.second * SECOND)
+            self._mail.send(
+                self._pools.homes[self._pools.number(tenant, tool)],
+                replace(
+                    pane, calls=1, failures=0 if probe["ok"] else 1, breaker_epoch=probe["epoch"],
+                    event_id=probe["event"], from_offset=probe["offset"], next_offset=probe["offset"] + 1,
+                ),
+            )  # fmt: skip
+
+    def _send(self, second: int, number: int, sums: OpenSum, suspects: int) -> None:
+        tenant, tool = self._pools.names[number]
+        most = self._pools.level.breadth.max_per_actor
+        failures = sum(min(each, most) for each in sums.failures.values())
+        pane = self._mail.pane(PaneKind.SUMS, tenant, tool, second * SECOND)
+        # Failures of an actor beyond the cap are no successes either.
+        failed = sum(sums.failures.values())
+        self._mail.send(
+            self._pools.homes[number],
+            replace(
+                pane,
+                from_offset=sums.first,
+                next_offset=sums.next,
+                calls=sums.calls - failed + failures,
+                failures=failures,
+                actors=self._counts.get(number, 0),
+                actors_suspect=suspects,
+            ),
+        )
+
+    # --- who calls, and for whom it fails
+
+    def count_callers(self, minute: int) -> None:
+        """Count the actors that called each tool within the breadth window before a whole minute."""
+        self.minute = minute
+        self._callers.clear()
+        self._counts.clear()
+        if not self._pools.wanted:
+            return
+        top = self._tools.high_water
+        rows = places(self._tools.live[:top] & (self._tools["last_seen"][:top] >= minute - BREADTH_S - EPOCH_S))
+        if len(rows) == 0:
+            return
+        pool = self._pools.of(rows)
+        order = np.argsort(pool, kind="stable")
+        rows, pool = rows[order], pool[order]
+        starts = run_starts(pool)
+        for some, number in zip(np.split(rows, starts[1:]), pool[starts].tolist(), strict=True):
+            if number != NONE:
+                self._callers[number] = [some]
+                self._counts[number] = len(some)
+
+    def _suspects(self, numbers: list[int], second: int) -> dict[int, int]:
+        """For how many of its callers each tool fails, as things stand."""
+        parts = [(number, rows) for number in numbers for rows in self._callers.get(number, ())]
+        if not parts:
+            return {}
+        rows = np.concatenate([rows for _, rows in parts])
+        pool = np.repeat([number for number, _ in parts], [len(rows) for _, rows in parts])
+        tools = self._tools
+        frozen = tools["frozen"][rows] != 0
+        failing = (frozen | (tools["run_failures"][rows] > 0)) & (
+            tools["last_seen"][rows] >= second - BREADTH_S - EPOCH_S
+        )
+        rows, pool, frozen = rows[failing], pool[failing], frozen[failing]
+        if len(rows) == 0:
+            return {}
+        state, params = self._statistic.load(rows), self._statistic.level.params(0)
+        mean = mean_r(fold_successes(state.r, state.p0, state.successes, params.odds))
+        # A run is over when its evidence is at rest.
+        failures = np.where(mean > 1.0 / state.p0, state.run_failures, 0)
+        warned = (state.suspect_left > 0) & (state.successes < state.suspect_left)
+        found, counts = np.unique(pool[frozen | suspect(warned, failures)], return_counts=True)
+        return dict(zip(found.tolist(), counts.tolist(), strict=True))
+
+    # --- state
+
+    def saved(self) -> dict[str, Any]:
+        """Everything that cannot be found in the tables, as JSON holds it."""
+        now = self.open
+        if now is None:
+            return {"minute": self.minute}
+        tools = [[*self._pools.names[number], asdict(sums)] for number, sums in sorted(now.tools.items())]
+        return {"minute": self.minute, "second": now.second, "tools": tools, "probes": now.probes}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Put back what was saved; the tables are complete."""
+        self.open = None
+        self._newcomers.clear()
+        self.count_callers(saved.get("minute", 0))
+        if "second" in saved:
+            named = {self._pools.number(tenant, tool): OpenSum(**sums) for tenant, tool, sums in saved["tools"]}
+            named.pop(NONE, None)
+            probes = [{**probe, "pool": tuple(probe["pool"])} for probe in saved["probes"]]
+            self.open = OpenSecond(saved["second"], named, probes)
+            for number, sums in named.items():
+                # They are in the table already, and are told of when their second is over.
+                self._counts[number] = self._counts.get(number, 0) - sums.newcomers

@@ -1,0 +1,226 @@
+"""The second stage: what a journal names decides everything, however it is cut, aborted or restored."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fuseboard_detectors.failure import FailureParams
+from fuseboard_schemas.records import BreakerCommand, BreakerState, Cause, Override, OverrideKind, PaneKind, Scope
+from fuseboard_streams.core.mail import PaneOutput
+from fuseboard_streams.core.ruleset import BlastRadius, RuleSet
+from fuseboard_streams.core.settings import CoreSettings
+from fuseboard_streams.core.shard import Output, Shard
+from tests.support.calls import SEEDS, Call, prepared
+from tests.support.fleet import Entry, Fleet, fold, rules
+from tests.support.random_calls import cuts_of, random_calls
+from tests.support.worlds import World, outage, sick
+
+SENSITIVE = FailureParams(trip=1e4, warn=1e3, period=20, floor=0.01)
+RULES = rules(SENSITIVE)
+SHARDS = 3
+
+
+def both(seed: int) -> World:
+    """A tool goes down and comes back; later some actors fail whatever they call."""
+    first, second = outage(seed, 12, 25, 45, every=0.8), sick(seed, 24, 6, 30, 45)
+
+    def calls(a: float, b: float) -> Iterator[Call]:
+        yield from first(a, b)
+        yield from second(a, b)
+
+    return calls
+
+
+@cache
+def run(seed: int) -> Fleet:
+    """A fleet that has been through everything."""
+    fleet = Fleet(SHARDS, both(seed), seed=seed, ruleset=RULES)
+    fleet.run(70)
+    fleet.order(
+        Override(
+            override_id="o", ts=0, scope=Scope.TENANT, tenant="default", kind=OverrideKind.ACKNOWLEDGE, person="kim",
+            reason="seen",
+        )
+    )  # fmt: skip
+    fleet.run(100)
+    return fleet
+
+
+@cache
+def changing(seed: int) -> Fleet:
+    """A fleet whose rules change while it is in trouble: other levels, none of the second stage, all again."""
+    fleet = Fleet(SHARDS, both(seed), seed=seed, ruleset=RULES)
+    fleet.run(27.5 + seed)
+    for version, ruleset in (
+        ("levels", rules(replace(SENSITIVE, trip=1e5), version="levels")),
+        ("none", replace(rules(SENSITIVE, version="none"), rules=RULES.rules[::2], blast_radius=None)),
+        ("again", rules(SENSITIVE, version="again")),
+        ("other", rules(replace(SENSITIVE, floor=0.02), BlastRadius((1, 2), 3), version="other")),
+        ("actors", replace(rules(SENSITIVE, version="actors"), rules=RULES.rules[:2])),
+        ("back", rules(SENSITIVE, version="back")),
+    ):
+        assert ruleset.version == version
+        fleet.change(ruleset)
+        fleet.run(fleet.now + 6.5)
+    fleet.run(100)
+    return fleet
+
+
+def make(number: int, ruleset: RuleSet = RULES) -> Shard:
+    return Shard(number, SHARDS, CoreSettings(), SEEDS, ruleset)
+
+
+def cut(entries: list[Entry], rng: random.Random) -> list[Entry]:
+    """The same in other transactions: cut anywhere, and joined where one's panes are none."""
+    pieces: list[Entry] = []
+    for entry in entries:
+        panes = rng.randrange(len(entry.panes) + 1)
+        calls = rng.randrange(len(entry.calls) + 1)
+        pieces += [
+            Entry(entry.panes[:panes], [], orders=entry.orders, rules=entry.rules),
+            Entry(entry.panes[panes:], entry.calls[:calls], entry.offset),
+            Entry([], entry.calls[calls:], entry.offset + calls, entry.advance),
+        ]
+    joined: list[Entry] = pieces[:1]
+    for piece in pieces[1:]:
+        last = joined[-1]
+        follows = (
+            not piece.panes
+            and not piece.orders
+            and piece.rules is None
+            and last.advance is None
+            and (last.calls or not last.panes)
+        )
+        if follows and rng.random() < 0.5:
+            offset = last.offset if last.calls else piece.offset
+            joined[-1] = replace(last, calls=last.calls + piece.calls, offset=offset, advance=piece.advance)
+        else:
+            joined.append(piece)
+    return joined
+
+
+def told(panes: list[PaneOutput]) -> list[PaneOutput]:
+    return [pane for pane in panes if pane.record.kind is not PaneKind.MARKER]
+
+
+def replay(
+    number: int, entries: list[Entry], rng: random.Random, *, aborts: bool, restores: bool
+) -> tuple[list[Output], list[PaneOutput], Shard]:
+    shard, outputs, panes, current = make(number), [], [], RULES
+    blocks: list[bytes] = []
+    for entry in entries:
+        current = entry.rules or current
+        entry = replace(entry, rules=current)
+        # Whoever restores has read the newest rules already, and puts them in force with the next entry.
+        if restores and rng.random() < 0.02:
+            shard = make(number, current)
+            for block in blocks:
+                shard.apply(block)
+            shard.finish_restore()
+        for last in (False,) * (aborts and rng.random() < 0.1) + (True,):
+            shard.begin()
+            fold(shard, entry)
+            found, sent = shard.take_outputs(), shard.take_panes()
+            delta = shard.encode_changes(256)
+            if last:
+                shard.commit()
+            else:
+                shard.rollback()
+        outputs += found
+        panes += sent
+        blocks.append(delta.block)
+    return outputs, told(panes), shard
+
+
+def test_the_fleet_goes_through_everything() -> None:
+    """Otherwise the tests here would prove little."""
+    kinds, states = set(), set()
+    for seed in (1, 2):
+        fleet = run(seed)
+        kinds |= {pane.kind for pane in fleet.sent}
+        states |= {each.record.state for each in fleet.commands(Scope.TOOL)}  # type: ignore[union-attr]
+        assert not any(each.counters.panes_missing or each.counters.panes_repeated for each in fleet.shards)
+    assert kinds == set(PaneKind) - {PaneKind.OTHER, PaneKind.MARKER}
+    assert states == {BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.CLOSED}
+
+
+def test_rules_that_change_leave_nothing_behind() -> None:
+    """A tool that is off because of a rule that is gone is let in, all hear of it, and the guard's count holds."""
+    freed = 0
+    for seed in (1, 2):
+        fleet = changing(seed)
+        assert not any(each.counters.panes_missing or each.counters.panes_repeated for each in fleet.shards)
+        assert {each.rules_in_force for each in fleet.shards} == {"back"}
+        freed += sum(
+            isinstance(each.record, BreakerCommand) and each.record.cause is Cause.RULE_REMOVED
+            for each in fleet.commands(Scope.TOOL)
+        )
+        assert fleet.trips(Scope.ACTOR)
+        for shard in fleet.shards:
+            told = shard._second._blame.told
+            off = {name for name in shard.open_breakers() if name.startswith("TOOL:")}
+            assert {f"TOOL:{tenant}/{tool}" for (tenant, tool), each in told.items() if each.open} >= off
+            assert not shard._second._requests.asked
+            held = {
+                name
+                for name in shard.open_breakers()
+                if (row := shard._breakers.get(name)) and row.scope is Scope.ACTOR and row.hold_of("actor-failing")
+            }
+            assert set(shard._second._requests.granted) <= held
+            resting = shard._state.actors["actor"][shard._state.actors["frozen"] > 0].tolist()
+            assert {f"ACTOR:default/{actor}" for actor in resting} == held
+        granted = {name for shard in fleet.shards for name in shard._second._requests.granted}
+        home = {
+            f"ACTOR:default/{actor}"
+            for shard in fleet.shards
+            for each in shard._second._guard.tenants.values()
+            for actor in each.held
+        }
+        assert home == granted
+    assert freed
+
+
+@pytest.mark.parametrize(
+    ("aborts", "restores"), [(False, False), (True, False), (False, True)], ids=["cuts", "aborts", "restores"]
+)
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_a_journal_decides_everything(aborts: bool, restores: bool, seed: int) -> None:
+    """Whatever a shard decides and sends follows from what it was given, in its order."""
+    rng, fleet = random.Random(seed), (run if seed % 3 else changing)(1 + seed % 2)
+    number = seed % SHARDS
+    entries = cut(fleet.journals[number], rng)
+    outputs, panes, shard = replay(number, entries, rng, aborts=aborts, restores=restores)
+    assert panes == fleet.panes[number]
+    assert outputs == fleet.outputs[number]
+    assert not shard.counters.panes_missing
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10_000), parts=st.integers(1, 60))
+def test_how_calls_are_cut_shows_in_no_pane(seed: int, parts: int) -> None:
+    """One large batch, in which runs of calls span many seconds, and many small ones."""
+    rng, calls = random.Random(seed), random_calls(seed, 400, step=0.2)
+    told_of = []
+    for cuts in ([], cuts_of(rng, len(calls), parts)):
+        shard = Shard(0, 1, CoreSettings(), SEEDS, RULES)
+        outputs, panes = [], []
+        for a, b in pairwise([0, *cuts, len(calls)]):
+            if a < b:
+                shard.begin()
+                shard.fold_tool_calls(prepared(calls[a:b], 0, a))
+                outputs += shard.take_outputs()
+                panes += told(shard.take_panes())
+                shard.encode_changes(256)
+                shard.commit()
+        told_of.append((outputs, panes))
+    assert told_of[0] == told_of[1]
+    assert any(pane.record.actors_suspect for pane in told_of[0][1])
