@@ -19,7 +19,6 @@ from fuseboard_schemas.records import (
     Cause,
     Effect,
     Outcome,
-    Pane,
     PaneKind,
     Scope,
     ToolCall,
@@ -27,7 +26,7 @@ from fuseboard_schemas.records import (
 from fuseboard_streams.core.settings import CoreSettings
 from fuseboard_streams.worker.errors import TransactionAborted
 from fuseboard_streams.worker.rules_source import compiled
-from tests.support.journal_replay import REPLAYED, Inputs, replay, state_log
+from tests.support.journal_replay import REPLAYED, Inputs, panes_by_way, replay, state_log
 from tests.support.workers import T0_US, WorkerThread, produce, read, until
 
 if TYPE_CHECKING:
@@ -114,27 +113,12 @@ def told(bootstrap: str, names: TopicNames, until_us: int) -> bool:
     )
 
 
-def by_way(rows: list[Read]) -> dict[tuple[int, int], list[tuple[int, bytes | None]]]:
-    """The numbers and bytes of panes but markers, by where they come from and go to."""
-    found: dict[tuple[int, int], list[tuple[int, bytes | None]]] = {}
-    for row in rows:
-        pane = row.decoded("Pane")
-        if pane.kind is not PaneKind.MARKER:
-            found.setdefault((pane.source_shard, row.partition), []).append((pane.sequence, row.value))
-    return found
-
-
 def check_journal(bootstrap: str, prefix: str, sent: list[Read]) -> None:
     """What was published is what a fresh shard makes of each journal, byte for byte."""
     log = state_log(bootstrap, prefix, PARTITIONS)
     known = [compiled(RULES, "test", FailureParams())]
-    again = replay(log, Inputs(bootstrap, prefix, PARTITIONS), CoreSettings(), prefix, known)
-    decode = Decoder().decode
-    repeated: dict[tuple[int, int], list[tuple[int, bytes | None]]] = {}
-    for each in again.panes:
-        pane: Pane = decode(each.value, "Pane")
-        repeated.setdefault((pane.source_shard, each.partition), []).append((pane.sequence, each.value))
-    assert repeated == by_way(sent)
+    again = replay(log, Inputs.of(bootstrap, prefix, PARTITIONS), CoreSettings(), prefix, known)
+    assert panes_by_way(again.panes, PARTITIONS) == panes_by_way(sent, PARTITIONS)
     for topic in REPLAYED:
         rows: list[list[tuple[bytes | None, bytes | None]]] = [[] for _ in range(PARTITIONS)]
         for row in read(bootstrap, prefix + topic):
@@ -176,8 +160,9 @@ def test_two_workers_find_that_it_is_the_tool_and_a_journal_repeats_it(
     assert {each.cause for each in known(Scope.ACTOR_TOOL, BreakerState.CLOSED)} <= {Cause.ATTRIBUTED}
     assert not known(Scope.ACTOR, BreakerState.OPEN)
     sent = read(apache_kafka, names.panes)
-    for numbered in by_way(sent).values():
-        assert [number for number, _ in numbered] == list(range(1, len(numbered) + 1))
+    for way in panes_by_way(sent, PARTITIONS)["panes"]:
+        numbers = [Decoder().decode(value, "Pane").sequence for _, value, _ in way]
+        assert numbers == list(range(1, len(numbers) + 1))
     states = [row.partition for row in sent if row.decoded("Pane").kind is PaneKind.TOOL_STATE]
     assert sorted(states) == list(range(PARTITIONS))
     check_journal(apache_kafka, unique_prefix, sent)

@@ -17,7 +17,7 @@ import numpy as np
 
 from fuseboard_schemas.codec import Decoder
 from fuseboard_schemas.columnar import Values
-from fuseboard_schemas.records import PaneKind, Signal, StateKind, StateRecord
+from fuseboard_schemas.records import Pane, PaneKind, Signal, StateKind, StateRecord
 from fuseboard_schemas.registry import PackagedResolver
 from fuseboard_schemas.topics import TopicNames
 from fuseboard_streams.core.settings import CoreSettings, HashSeeds
@@ -241,3 +241,17 @@ def published(outputs: dict[str, list[list[Row]]]) -> dict[str, list[list[Row]]]
     """What the workers published: of the signals only theirs."""
     own = [[row for row in rows if is_own(row[1])] for rows in outputs["signals"]]
     return {name: own if name == "signals" else outputs[name] for name in REPLAYED}
+
+
+def panes_by_way(panes: Iterable[Outgoing | Read], partitions: int) -> dict[str, list[list[Row]]]:
+    """Panes but markers in the form of outputs; a list for each way from one shard to another, in order.
+
+    How often a marker is sent depends on batches, and how the panes of several shards interleave on chance.
+    """
+    ways: list[list[Row]] = [[] for _ in range(partitions**2)]
+    decode = Decoder().decode
+    for each in panes:
+        pane: Pane = decode(each.value, "Pane")
+        if pane.kind is not PaneKind.MARKER:
+            ways[pane.source_shard * partitions + each.partition].append((each.key, each.value, ()))
+    return {"panes": ways}

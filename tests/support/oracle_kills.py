@@ -24,14 +24,14 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from fuseboard_schemas.codec import Decoder
 from fuseboard_schemas.topics import TOPICS
 from tests.support.brokers import KafkaServer, create_topics
-from tests.support.journal_replay import Inputs, Replay, published, replay, state_log
+from tests.support.journal_replay import Inputs, Replay, panes_by_way, published, replay, state_log
 from tests.support.oracle_fleet import Fleet, Member
-from tests.support.oracle_input import SETTINGS, History, InputRecord, Row, make
+from tests.support.oracle_input import FIRST_STAGE, SETTINGS, History, InputRecord, Row, make
 from tests.support.oracle_others import mixed
 from tests.support.oracle_outputs import Comparison, Outputs, compare, outputs, tally
 from tests.support.oracle_progress import Progress
 from tests.support.oracle_rules import RULES, Changer
-from tests.support.workers import WorkerProcess
+from tests.support.workers import WorkerProcess, read
 
 _NEVER_S = 1e9
 
@@ -365,7 +365,9 @@ def oracle(
     say(f"input: {history.tool_calls} tool calls, {history.acks} acknowledgements, {result.seconds['input']:.0f} s")
     with _timed(result, "uninterrupted"):
         # Small batches, for then topics interleave; and the whole state log is needed.
-        more = {"batch_records": 500, "catch_up_records": 500, "trim_interval_s": _NEVER_S} if plan.several else {}
+        more: dict[str, Any] = {"rules": _first_stage(folder)}
+        if plan.several:
+            more = {"batch_records": 500, "catch_up_records": 500, "trim_interval_s": _NEVER_S}
         result.counters.update(uninterrupted(bootstrap, whole, folder, **more))
     say(f"uninterrupted run: {result.seconds['uninterrupted']:.0f} s")
     with _timed(result, "disturbed"):
@@ -380,12 +382,21 @@ def oracle(
                 journal = replay(log, Inputs.of(bootstrap, prefix, plan.partitions), SETTINGS, prefix, RULES)
                 result.journals[prefix] = journal
                 result.replayed[prefix] = compare(journal.outputs, published(written))
+                sent = read(bootstrap, prefix + "panes", plan.partitions)
+                again, told = (panes_by_way(each, plan.partitions) for each in (journal.panes, sent))
+                result.replayed[prefix + "panes"] = compare(again, told)
         result.comparison = compare(*({"dead-letters": _sorted_letters(each)} for each in (expected, found)))
         return result
     result.core = compare(history.decisions, {name: expected[name] for name in history.decisions})
     assert result.tally["dead letters"] == history.dead_letters
     result.comparison = compare(expected, found)
     return result
+
+
+def _first_stage(folder: Path) -> str:
+    file = folder / "rules.yaml"
+    file.write_text(FIRST_STAGE, encoding="utf-8")
+    return str(file)
 
 
 def _sorted_letters(written: Outputs) -> list[list[Row]]:
@@ -430,6 +441,8 @@ def _disturbed(
     settings: dict[str, Any] = {"session_timeout_ms": plan.session_timeout_ms}
     if plan.several:
         settings |= {"idle_after_s": 0.2, "heartbeat_s": 0.2, "trim_interval_s": _NEVER_S}
+    else:
+        settings["rules"] = _first_stage(folder)
     with (
         Progress(bootstrap, prefix + "state", plan.partitions) as progress,
         Fleet(
