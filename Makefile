@@ -40,7 +40,7 @@ demo: env ## watch a tool go bad, the breaker open, the call refused, and the re
 	@$(BIN)/fuseboard demo $(ARGS)
 
 test: setup ## run the whole test suite; ARGS='tests/unit -k epoch' runs a part
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),tests/lanes.sh $(BIN)/python)
 
 lint: env ## ruff and the layers
 	@$(BIN)/ruff check $(PATHS)
