@@ -83,6 +83,11 @@ def test_workers_with_several_inputs_write_what_their_journals_give(
         assert all(count > 0 for count in comparison.compared.values())
     # What one record is, and where it lies, decides alone whether it can be used.
     assert result.comparison.differences == 0, result.comparison.first
+    # What shards decide together is in it.
+    assert (
+        min(result.tally["trips"]["TOOL"], result.tally["trips"]["ACTOR"], result.tally["signals"]["TENANT WARN"]) > 0
+    )
+    assert result.tally["transitions"]["ATTRIBUTED"] > 0
     whole, torn = result.journals.values()
     assert all(
         whole.records[topic] == torn.records[topic] > 0 for topic in (*OTHERS, "tool-calls") if topic != "signals"

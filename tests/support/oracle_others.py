@@ -9,7 +9,7 @@ from typing import Any
 
 from fuseboard_schemas.codec import Encoder
 from fuseboard_schemas.keys import actor_key, partition_for
-from fuseboard_schemas.records import Override, OverrideKind, Scope, Signal, SignalLevel
+from fuseboard_schemas.records import Effect, Outcome, Override, OverrideKind, Scope, Signal, SignalLevel, ToolCall
 from fuseboard_schemas.topics import by_name
 from fuseboard_streams.core.inputs import OVERRIDES, SIGNALS
 from fuseboard_streams.core.settings import SECOND
@@ -21,6 +21,11 @@ from tests.support.oracle_input import InputRecord
 _PER_CHUNK = {"traces": 40, "policy-decisions": 25, "session-requests": 10, SIGNALS: 6, OVERRIDES: 1}
 """Records of each topic for every partition beside a chunk of some eighty calls."""
 TOPICS = tuple(_PER_CHUNK)
+SHARED = "shared"
+"""A tool that actors of all partitions call, and that is down for all of them in some chunks."""
+_SHARED_PER_CHUNK = 24
+_OUTAGES = range(6, 9), 12
+"""Which chunks, of how many."""
 _WRONG: dict[str, tuple[dict[str, Any], ...]] = {
     "traces": ({"cost_usd_micros": -1}, {"cost_usd_micros": 10**13}, {"actor": ""}, {"ts": 5}),
     "policy-decisions": ({"tenant": "nul\0"}, {"ts": 7}),
@@ -34,12 +39,13 @@ _WRONG: dict[str, tuple[dict[str, Any], ...]] = {
 def mixed(chunks: Iterable[list[InputRecord]], seed: int, partitions: int) -> Iterator[list[InputRecord]]:
     """The chunks of a history of calls, each with records of the other inputs from the same minutes."""
     makers = [_Others(number, partitions, seed) for number in range(partitions)]
-    for chunk in chunks:
-        more: list[InputRecord] = []
+    for index, chunk in enumerate(chunks):
+        more, calls = [], []
         for number, maker in enumerate(makers):
             times = [each.timestamp_ms for each in chunk if each.partition == number and each.topic == "tool-calls"]
             more += maker.between(min(times), max(times))
-        yield chunk + more
+            calls += maker.shared(min(times), max(times), down=index % _OUTAGES[1] in _OUTAGES[0])
+        yield sorted(chunk + calls, key=lambda each: each.timestamp_ms) + more
 
 
 class _Others:
@@ -52,11 +58,32 @@ class _Others:
         self._here = [name for name in names if partition_for(actor_key("default", name), partitions) == number][:5]
         self._elsewhere = [name for name in names if partition_for(actor_key("default", name), partitions) != number]
         self._seq: Counter[tuple[str, str, int]] = Counter()
+        self._encode_call = Encoder("ToolCall").encode
         self._recent: dict[str, list[InputRecord]] = {topic: [] for topic in _PER_CHUNK}
         records = {topic: by_name(topic) for topic in _PER_CHUNK}
         self._encode: dict[str, Callable[[Any], bytes]] = {
             topic: Encoder(declared.record).encode for topic, declared in records.items() if declared is not None
         }
+
+    def shared(self, begin_ms: int, end_ms: int, *, down: bool) -> list[InputRecord]:
+        """Calls of a tool that everybody uses."""
+        made = []
+        for at_ms in sorted(self._rng.uniform(begin_ms, end_ms) for _ in range(_SHARED_PER_CHUNK)):
+            actor = self._rng.choice(self._here)
+            self._seq[SHARED, actor, 9] += 1
+            call = ToolCall(
+                event_id=f"shared-{self._number}-{actor}-{self._seq[SHARED, actor, 9]}",
+                ts=round(at_ms) * 1_000,
+                actor=actor,
+                tool=SHARED,
+                effect=Effect.WRITE,
+                outcome=Outcome.ERROR if down else Outcome.OK,
+                error_type="Outage" if down else None,
+                duration_ms=20,
+            )
+            key = actor_key("default", actor).encode()
+            made.append(InputRecord("tool-calls", self._number, key, self._encode_call(call), round(at_ms)))
+        return made
 
     def between(self, begin_ms: int, end_ms: int) -> list[InputRecord]:
         """The records of some minutes, topic by topic."""
