@@ -16,12 +16,20 @@ _WILD = frozenset("*?")
 
 @lru_cache(maxsize=4096)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    parts = (".*" if char == "*" else "." if char == "?" else re.escape(char) for char in normal(pattern))
-    return re.compile("".join(parts), re.DOTALL)
+    parts = ["".join("." if char == "?" else re.escape(char) for char in part) for part in normal(pattern).split("*")]
+    if len(parts) == 1:
+        return re.compile(parts[0], re.DOTALL)
+    # What stands between two stars is best taken where it comes first: such a group is never tried again, or names that
+    # agents choose could make a match take exponential time.
+    between = "".join(f"(?>.*?{part})" for part in parts[1:-1])
+    return re.compile(f"{parts[0]}{between}.*{parts[-1]}", re.DOTALL)
 
 
 def fits(pattern: str, name: str) -> bool:
-    """Whether a name fits a pattern as a whole, upper and lower case told apart."""
+    """Whether a name fits a pattern as a whole, upper and lower case told apart.
+
+    Takes time that grows with the product of the two lengths at most, whatever they are.
+    """
     return _compiled(pattern).fullmatch(name) is not None
 
 
