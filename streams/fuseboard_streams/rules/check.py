@@ -22,6 +22,7 @@ from fuseboard_streams.rules.overrides import (
     meet,
     merged,
     names,
+    neighbours,
     reaches,
     written,
 )
@@ -139,8 +140,9 @@ def _overridden(
         )
         yield Finding(("overrides", layers[-1].index, "set", name), text)
         return
+    meeting = list(neighbours([layer.names for layer in layers]))
     for i, later in enumerate(layers):
-        for one in layers[:i]:
+        for one in (layers[j] for j in sorted(meeting[i]) if j < i):
             for path in clashes(one, later):
                 line = document.line_of(("overrides", one.index))
                 text = (

@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 
 
+@lru_cache(maxsize=4096)
 def normal(pattern: str) -> str:
     """The same pattern in one form: of a run of wildcards first the ``?``, then one ``*``."""
     return re.sub(r"[*?]{2,}", lambda run: "?" * run[0].count("?") + ("*" if "*" in run[0] else ""), pattern)
@@ -33,9 +34,25 @@ def fits(pattern: str, name: str) -> bool:
     return _compiled(pattern).fullmatch(name) is not None
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=4096)
+def ends(pattern: str) -> tuple[str, str]:
+    """What every name that fits a pattern begins and ends with: all before the first wildcard, all after the last."""
+    parts = normal(pattern).replace("?", "*").split("*")
+    return parts[0], parts[-1]
+
+
 def overlap(one: str, other: str) -> bool:
     """Whether any name fits both patterns."""
+    if one == "*" or other == "*":
+        return True
+    (head, tail), (its_head, its_tail) = ends(one), ends(other)
+    if not (head.startswith(its_head) or its_head.startswith(head)):
+        return False
+    return (tail.endswith(its_tail) or its_tail.endswith(tail)) and _overlap(one, other)
+
+
+@lru_cache(maxsize=65_536)
+def _overlap(one: str, other: str) -> bool:
     if not _WILD.intersection(one):
         return fits(other, one)
     if not _WILD.intersection(other):
