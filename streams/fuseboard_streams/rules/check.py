@@ -40,6 +40,9 @@ _FIXED: Final = {
     "objectives": ("metric", "per"),
 }
 """What makes a rule the one it is, and no override can change."""
+_FIXED_OF_TEST: Final = {"max_failures_per_trace": "e-detector", "per": "cap"}
+"""What of a test is the same for all targets of its rule, and of which kind of test it is: how failures of a trace are
+counted, and what is summed."""
 
 
 def check(file: RulesFile, document: Document, base: FailureParams | None = None) -> list[Problem]:
@@ -80,20 +83,22 @@ def _at(before: Path, finding: Finding) -> Finding:
 
 
 def _rivals(file: RulesFile) -> Iterator[Finding]:
-    """Breakers that would need two failure statistics of one target."""
-    seen: list[tuple[str, BreakerRule]] = []
+    """Breakers that would need a second failure statistic for a scope: a shard keeps one, whoever it is for."""
+    owners: dict[str, str] = {}
     for name, rule in file.breakers.items():
         if rule.metric != "calls.failed" or rule.test.kind != "e-detector":
             continue
-        for other, earlier in seen:
-            scopes = [scope for scope in rule.scope if scope in earlier.scope]
-            if scopes and meet(names(rule.match), names(earlier.match)):
+        for scope in dict.fromkeys(rule.scope):
+            if scope in owners:
+                other = owners[scope]
                 text = (
-                    f"{other} tests the failed calls of the same targets ({scopes[0]}), and a target has one failure "
-                    f"statistic in this version; let their `match` patterns not overlap, or use an override of {other}."
+                    f"{other} tests the failed calls per {scope} already, and one rule can, whatever their `match`; "
+                    f"remove this one, let {other} match its targets too, and give them other values by an override: "
+                    f"{{match: ..., set: {{{other}: ...}}}}."
                 )
                 yield Finding(("breakers", name, "scope"), text)
-        seen.append((name, rule))
+            else:
+                owners[scope] = name
 
 
 # --- overrides
@@ -113,7 +118,7 @@ def _targets_of_overrides(file: RulesFile, document: Document) -> Iterator[Findi
             if not fields:
                 yield Finding(path, "it sets nothing; name the fields that differ, or remove it.")
             for fixed in _fixed(fields, written(document, section, name), section):
-                text = f"no override can change `{dotted(fixed)}`: that would be another rule; write one of its own."
+                text = f"no override can change `{dotted(fixed)}`: {_why_fixed(fixed, file.breakers.get(name))}."
                 yield Finding((*path, *fixed), text)
             if section == "breakers":
                 rule = file.breakers[name]
@@ -167,9 +172,16 @@ def _fixed(fields: dict[str, Plain], raw: dict[str, Plain], section: Section) ->
     """What an override sets that makes a rule the one it is."""
     found: list[Path] = [(each,) for each in fields if each in _FIXED[section]]
     mine, test = fields.get("test"), raw.get("test")
-    if isinstance(mine, dict) and isinstance(test, dict) and mine.get("kind", test["kind"]) != test["kind"]:
-        found.append(("test", "kind"))
+    if isinstance(mine, dict) and isinstance(test, dict):
+        changed = (name for name in ("kind", *_FIXED_OF_TEST) if name in mine and mine[name] != test.get(name))
+        found += [("test", name) for name in changed if name == "kind" or test["kind"] == _FIXED_OF_TEST[name]]
     return found
+
+
+def _why_fixed(fixed: Path, rule: BreakerRule | None) -> str:
+    if fixed[-1] == "max_failures_per_trace" and rule is not None and rule.metric == "calls.failed":
+        return "failures of a trace are counted once for all targets of a rule; set it in the rule itself"
+    return "that would be another rule; write one of its own"
 
 
 def _of_merged(raw: dict[str, Plain], section: Section, base: FailureParams) -> list[Finding]:
