@@ -13,6 +13,7 @@ from fuseboard_detectors.failure import FailureParams, initial_null
 from fuseboard_schemas.axes import axes_of
 from fuseboard_schemas.errors import ConfigurationError
 from fuseboard_schemas.records import Action
+from fuseboard_streams.core.settings import CoreSettings
 from fuseboard_streams.rules.catalogue import (
     ACTIONS,
     BREAKER_METRICS,
@@ -23,9 +24,10 @@ from fuseboard_streams.rules.catalogue import (
     recoveries,
 )
 from fuseboard_streams.rules.levels import DEFAULT_TRIP, HIGHEST, MANY, straight_failures
-from fuseboard_streams.rules.model import BreakerRule, Burn, Distinct, EDetector, Exceed, Lost, RecoveryRule
+from fuseboard_streams.rules.model import BreakerRule, Burn, Distinct, EDetector, Exceed, Lost, RecoveryRule, Silence
 from fuseboard_streams.rules.overrides import reaches
 from fuseboard_streams.rules.params import exceed_params, failure_params
+from fuseboard_streams.rules.quantities import duration_text
 from fuseboard_streams.rules.values import level_text
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 _SECOND: Final = 1_000_000
 _OF_RECOVERY: Final = {"cooldown": "probe", "max_cooldown": "probe", "probes": "probe", "quiet": "clear"}
 _QUANTILES: Final = (Fraction(1, 2), Fraction(9_999, 10_000))
+_FORGOTTEN: Final = CoreSettings().forget_after_us
 _TOP: Final = frozenset({"DISABLE_TOOL", "HALT"})
 """Actions with nothing above them: they contain every other that fits the same target."""
 
@@ -143,11 +146,10 @@ def _test(rule: BreakerRule, base: FailureParams) -> Iterator[Finding]:
             yield from found
             if not found:
                 yield from _delay(exceed_params(test, base))
-        case Distinct() if test.traces > test.of_last:
-            text = (
-                f"{test.traces} traces never fit into the last {test.of_last} actions; expected at most {test.of_last}."
-            )
-            yield Finding(("test", "traces"), text)
+        case Distinct():
+            yield from _distinct(test)
+        case Silence():
+            yield from _remembered(test.lasting, "lasting")
         case Burn():
             yield from _burn(test)
         case Lost() if not 0 < test.share < 1:
@@ -155,6 +157,19 @@ def _test(rule: BreakerRule, base: FailureParams) -> Iterator[Finding]:
             yield Finding(("test", "share"), text)
         case _:
             pass
+
+
+def _distinct(test: Distinct) -> Iterator[Finding]:
+    if test.traces > test.of_last:
+        text = f"{test.traces} traces never fit into the last {test.of_last} actions; expected at most {test.of_last}."
+        yield Finding(("test", "traces"), text)
+    yield from _remembered(test.within, "within")
+
+
+def _remembered(length_us: int, name: str) -> Iterator[Finding]:
+    if length_us > _FORGOTTEN:
+        text = f"what is {duration_text(_FORGOTTEN)} old is forgotten; expected at most {duration_text(_FORGOTTEN)}."
+        yield Finding(("test", name), text)
 
 
 def _e_detector(test: EDetector) -> Iterator[Finding]:

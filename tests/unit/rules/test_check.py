@@ -178,6 +178,20 @@ def test_a_level_exactly_at_the_limit_is_taken() -> None:
             "3 traces never fit into the last 2 actions; expected at most 2.",
         ),
         (
+            "actions.violating",
+            "ACTOR",
+            "{kind: distinct, traces: 3, within: 8d}",
+            "test.within",
+            "what is 7d old is forgotten; expected at most 7d.",
+        ),
+        (
+            "events.silent",
+            "ACTOR",
+            "{kind: silence, lasting: 30d}",
+            "test.lasting",
+            "what is 7d old is forgotten; expe",
+        ),
+        (
             "calls.latency",
             "ACTOR_TOOL",
             "{kind: exceed, quantile: 1}",
