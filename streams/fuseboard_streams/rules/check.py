@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from fuseboard_streams.rules.document import Document, Path, Plain, Problem
-    from fuseboard_streams.rules.model import RulesFile
+    from fuseboard_streams.rules.model import Defaults, RulesFile
     from fuseboard_streams.rules.overrides import Layer
 
 Section: TypeAlias = Literal["breakers", "objectives"]
@@ -67,7 +67,7 @@ def _all(file: RulesFile, document: Document, base: FailureParams) -> Iterator[F
     for name in file.breakers.keys() & file.objectives.keys():
         yield Finding(("breakers", name), "an objective has this name too, and overrides could not tell; rename one.")
     for name, rule in file.breakers.items():
-        found = list(check_breaker(rule, base))
+        found = list(check_breaker(rule, base, file.defaults))
         yield from (_at(("breakers", name), each) for each in found)
         yield from _overridden(file, document, "breakers", name, found, base)
     for name, objective in file.objectives.items():
@@ -157,7 +157,7 @@ def _overridden(
                 yield Finding(("overrides", later.index, "set", name, *path), text)
     known, said = set(of_base), set(of_base)
     for members in sets:
-        for finding in _of_merged(merged(raw, members), section, base):
+        for finding in _of_merged(merged(raw, members), section, base, file.defaults):
             # What one override makes wrong need not be said again of several.
             if finding not in (known if len(members) == 1 else said):
                 said.add(finding)
@@ -184,10 +184,10 @@ def _why_fixed(fixed: Path, rule: BreakerRule | None) -> str:
     return "that would be another rule; write one of its own"
 
 
-def _of_merged(raw: dict[str, Plain], section: Section, base: FailureParams) -> list[Finding]:
+def _of_merged(raw: dict[str, Plain], section: Section, base: FailureParams, defaults: Defaults) -> list[Finding]:
     try:
         if section == "breakers":
-            return list(check_breaker(BreakerRule.model_validate(frozen(raw)), base))
+            return list(check_breaker(BreakerRule.model_validate(frozen(raw)), base, defaults))
         return list(check_objective(Objective.model_validate(frozen(raw))))
     except ValidationError as error:
         return [Finding(path, text) for path, text in mistakes(raw, error).items()]

@@ -24,11 +24,21 @@ from fuseboard_streams.rules.catalogue import (
     recoveries,
 )
 from fuseboard_streams.rules.levels import DEFAULT_TRIP, HIGHEST, MANY, straight_failures
-from fuseboard_streams.rules.model import BreakerRule, Burn, Distinct, EDetector, Exceed, Lost, RecoveryRule, Silence
+from fuseboard_streams.rules.model import (
+    BreakerRule,
+    Burn,
+    Defaults,
+    Distinct,
+    EDetector,
+    Exceed,
+    Lost,
+    RecoveryRule,
+    Silence,
+)
 from fuseboard_streams.rules.overrides import reaches
 from fuseboard_streams.rules.params import exceed_params, failure_params
 from fuseboard_streams.rules.quantities import duration_text
-from fuseboard_streams.rules.values import level_text
+from fuseboard_streams.rules.values import level_text, usual_recovery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,12 +64,13 @@ class Finding:
     warning: bool = False
 
 
-def check_breaker(rule: BreakerRule, base: FailureParams) -> Iterator[Finding]:
+def check_breaker(rule: BreakerRule, base: FailureParams, defaults: Defaults) -> Iterator[Finding]:
     """Everything that is wrong with a breaker by itself.
 
     Args:
         rule: As it is in the file, or as overrides make it.
         base: The detector's settings that no file names: prior, learning.
+        defaults: The file's.
     """
     metric = breaker_metric(rule.metric)
     kind = rule.test.kind
@@ -73,6 +84,7 @@ def check_breaker(rule: BreakerRule, base: FailureParams) -> Iterator[Finding]:
     yield from _response(rule)
     if metric is not None and kind in metric.tests:
         yield from _recovery(rule, metric)
+        yield from _probed(rule, metric, critical=(rule.severity or defaults.severity) == "critical")
     yield from _breadth(rule)
     if rule.runbook is not None:
         yield from check_runbook(rule.runbook, ("runbook",))
@@ -313,6 +325,24 @@ def _recovery(rule: BreakerRule, metric: Metric) -> Iterator[Finding]:
             )
             yield Finding(("recovery", "by"), text)
     yield from _recovery_values(recovery)
+
+
+def _probed(rule: BreakerRule, metric: Metric, *, critical: bool) -> Iterator[Finding]:
+    """A hold that refuses no call is never probed, and would last for ever."""
+    given, kind = rule.recovery, rule.test.kind
+    fitting = [scope for scope in rule.scope if "probe" in recoveries(metric, kind, scope)]
+    released = {usual_recovery(rule, each, critical=critical) if given is None else given.by for each in fitting}
+    if "probe" not in released:
+        return
+    rungs = [rule.action] if rule.ladder is None else [rung.action for rung in rule.ladder]
+    for i, action in enumerate(rungs):
+        if action == "FAST_MODEL_ONLY":
+            path: Path = ("action",) if rule.ladder is None else ("ladder", i, "action")
+            text = (
+                "FAST_MODEL_ONLY refuses no call, so there is none to probe with, and nothing would ever release it; "
+                "add `recovery: {by: person}`, or take another action."
+            )
+            yield Finding(path, text)
 
 
 def _recovery_values(recovery: RecoveryRule) -> Iterator[Finding]:

@@ -258,7 +258,7 @@ def test_a_slow_trip_is_a_warning() -> None:
             "there is nothing above HALT; remove this step.",
         ),
         (
-            "ladder:\n- {action: FAST_MODEL_ONLY}\n- {action: READ_ONLY}",
+            "ladder:\n- {action: FAST_MODEL_ONLY}\n- {action: READ_ONLY}\nrecovery: {by: person}",
             9,
             "ladder[1].action",
             "READ_ONLY does not contain what FAST_MODEL_ONLY restricts, and a ladder only goes up; expected HALT.",
@@ -317,7 +317,32 @@ def test_what_follows_a_trip(more: str, line: int, path: str, says: str) -> None
     ],
 )
 def test_ladders_that_go_up(ladder: str) -> None:
-    assert said(failing(f"ladder: {ladder}")) == []
+    assert said(failing(f"ladder: {ladder}\nrecovery: {{by: person}}")) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "path"),
+    [
+        ("action: FAST_MODEL_ONLY", "action"),
+        ("action: FAST_MODEL_ONLY\nrecovery: {by: probe}", "action"),
+        ("ladder: [{action: FAST_MODEL_ONLY}, {action: HALT, after: 10m}]", "ladder[0].action"),
+    ],
+)
+def test_what_refuses_no_call_cannot_be_probed(more: str, path: str) -> None:
+    # It was half open for ever: no call was one that could have been a probe.
+    ((line, where, text),) = said(failing(more))
+    assert (line, where) == (7, f"breakers.x.{path}")
+    assert text.startswith("FAST_MODEL_ONLY refuses no call, so there is none to probe with, and nothing would ever r")
+    person = "" if "recovery" in more else "\nrecovery: {by: person}"
+    assert said(failing((more + person).replace("by: probe", "by: person"))) == []
+    critical = failing(more).replace("version: 1\n", "version: 1\ndefaults: {severity: critical}\n")
+    assert bool(said(critical)) == ("probe" in more)
+
+
+def test_an_override_makes_nothing_that_cannot_be_probed() -> None:
+    text = failing() + "overrides:\n  - {match: {actor: a}, set: {x: {action: FAST_MODEL_ONLY}}}\n"
+    ((_, where, _),) = said(text)
+    assert where == "overrides[0].set.x.action"
 
 
 def test_a_ladder_of_a_tool() -> None:

@@ -135,6 +135,15 @@ def test_the_first_critical_denial_waits_for_a_person() -> None:
     assert response.ladder == (Rung(Action.READ_ONLY, Severity.CRITICAL),)
 
 
+@pytest.mark.parametrize(
+    ("share", "guarded"), [("100%", False), ("1.0", False), ("99.999999%", True), ("10%", True), ("0%", True)]
+)
+def test_a_radius_of_everybody_is_no_guard(share: str, guarded: bool) -> None:
+    radius = compiled(f"version: 1\nblast_radius: {{tenant_actors: {share}, at_least: 3, window: 5m}}\n").blast_radius
+    assert (radius is not None) == guarded
+    assert radius is None or (radius.at_least, radius.window_us) == (3, 5 * _MINUTE)
+
+
 # --- tests and responses
 
 
