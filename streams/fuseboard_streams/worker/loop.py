@@ -51,6 +51,8 @@ _MOST_ABORTS: Final = 30
 _GARBAGE: Final = 500_000
 """Objects made and kept between two searches for reference cycles."""
 _STALL_S: Final = 1.0
+_RULES_S: Final = 5.0
+"""How long the rules may take that a shard runs already."""
 _ALONE_S: Final = 20.0
 """Without an assignment for so long, the worker asks whether its consumer can still find the broker."""
 _DISTRUST_S: Final = 5.0
@@ -260,6 +262,7 @@ class Worker:
         try:
             if assignment.restored:
                 self._processor.claim()
+            self._catch_up_with_rules(assignment)
             raw = self._poll()
             self._rules.look(self._turned)
             batch = self._decoded(raw)
@@ -271,6 +274,14 @@ class Worker:
         self._synchrony.run(assignment.owned.values())
         self._trimming.run(assignment.owned.values(), self._turned)
         self._describe(assignment)
+
+    def _catch_up_with_rules(self, assignment: Assignment) -> None:
+        """Before anything is folded read the rules that a shard's last owner ran: older ones would release holds."""
+        known = (each.shard.rules_offset for each in assignment.owned.values())
+        if self._rules.catch_up(max((each for each in known if each is not None), default=-1), _RULES_S):
+            # What is being decoded is for the rules before.
+            self._next = None
+            assignment.reposition()
 
     def _doubt_ends(self, assignment: Assignment, *, slow: bool) -> None:
         """Find out anew where the inputs end, after a turn that took long or an error of the consumer.

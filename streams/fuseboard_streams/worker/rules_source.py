@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
@@ -46,6 +46,8 @@ class RulesText:
     rules: RuleSet
     needs: frozenset[str]
     """The columns of tool calls that they ask for beyond those that are always read."""
+    offset: int | None = None
+    """Of its record in the topic; None for what is not from there."""
 
 
 def compiled(text: bytes, source: str, base: FailureParams) -> RulesText:
@@ -101,6 +103,7 @@ class RulesSource:
         self._consumer: Consumer | None = None
         self._seen: tuple[int, int, int] | None = None
         self._looked = self._retry_at = float("-inf")
+        self._read = -1
         self._waiting: list[Message] = []
         """Records that have been read and not decided on, newest first."""
         self.wanted = packaged(base)
@@ -149,6 +152,29 @@ class RulesSource:
             if fresh or (self._waiting and now >= self._retry_at):
                 self._decide_later(now)
 
+    def catch_up(self, offset: int, timeout_s: float) -> bool:
+        """Read on to a record that a shard runs already: another worker has read further than this one.
+
+        Args:
+            offset: Of the record.
+            timeout_s: How long that may take. If it is not there, the topic is another one by now, and nobody asks
+                again.
+
+        Returns:
+            Whether there was anything to read.
+        """
+        if self._consumer is None or offset <= self._read:
+            return False
+        left = timeout_s
+        while self._read < offset and left > 0:
+            self._add([each for each in self._consumer.consume(100, 0.1) if each.error() is None])
+            left -= 0.1
+        if self._read < offset:
+            self._log.warning("rules_behind_shards", topic=self._topic, expected=offset, found=self._read)
+            self._read = offset
+        self._decide_later(self._looked)
+        return True
+
     def close(self) -> None:
         """Close the reader."""
         if self._consumer is not None:
@@ -182,6 +208,7 @@ class RulesSource:
         return found
 
     def _add(self, messages: list[Message]) -> None:
+        self._read = max([self._read, *(each.offset() or 0 for each in messages if each.key() == RULES_KEY.encode())])
         self._waiting = sorted([*self._waiting, *messages], key=_age, reverse=True)
 
     def _decide(self) -> None:
@@ -211,7 +238,7 @@ class RulesSource:
             )
             return False
         if value is None:
-            self._use(packaged(self._base))
+            self._use(replace(packaged(self._base), offset=message.offset()))
             return True
         try:
             record: Rules = self._decoder.decode(value, "Rules")
@@ -222,7 +249,7 @@ class RulesSource:
         if version_of(text) != record.version:
             self._refuse(where, f"its text has the version {version_of(text)} and not {record.version}: tampered with?")
             return False
-        return self._try(text, f"{where}, applied by {record.applied_by}")
+        return self._try(text, f"{where}, applied by {record.applied_by}", message.offset())
 
     def _tell_missing(self) -> None:
         self._log.warning(
@@ -251,13 +278,13 @@ class RulesSource:
 
     # --- either
 
-    def _try(self, text: bytes, source: str) -> bool:
+    def _try(self, text: bytes, source: str, offset: int | None = None) -> bool:
         try:
             found = compiled(text, source, self._base)
         except RulesError as error:
             self._refuse(source, str(error))
             return False
-        self._use(found)
+        self._use(replace(found, offset=offset))
         return True
 
     def _use(self, found: RulesText) -> None:

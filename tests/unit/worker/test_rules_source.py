@@ -222,3 +222,30 @@ def test_without_the_topic_it_is_told_once() -> None:
     (told,) = subject.said("rules_topic_missing")
     assert (told["topic"], told["running"]) == ("rules", PACKAGED_VERSION)
     assert not subject.broker.assigned
+
+
+def test_it_catches_up_with_what_a_shard_runs() -> None:
+    # The older rules were put back for as long as nobody had looked, which released what only the newer ones hold.
+    subject = Subject()
+    subject.broker.records = [record(1, 1)]
+    subject.source.start(1)
+    assert subject.source.wanted.offset == 1
+    assert not subject.source.catch_up(1, 5)
+    subject.broker.records = [record(i, i) for i in range(2, 300)]
+    assert subject.source.catch_up(250, 5)
+    assert (subject.wanted, subject.source.wanted.offset) == (version(299), 299)
+    assert not subject.source.catch_up(250, 5)
+    assert subject.said("rules_behind_shards") == []
+
+
+def test_a_record_that_is_not_there_any_more_is_waited_for_once() -> None:
+    subject = Subject()
+    subject.source.start(1)
+    assert subject.source.catch_up(250, 5)
+    (told,) = subject.said("rules_behind_shards")
+    assert (told["expected"], told["found"]) == (250, -1)
+    assert not subject.source.catch_up(250, 5)
+    assert subject.wanted == PACKAGED_VERSION
+    subject.broker.records = [record(1, 1)]
+    subject.source.look(1.0)
+    assert subject.wanted == version(1)
