@@ -29,7 +29,6 @@ from fuseboard_streams.worker.preflight import check_topics
 from fuseboard_streams.worker.processing import Processor
 from fuseboard_streams.worker.restore import Restorer
 from fuseboard_streams.worker.rules_source import RulesSource
-from fuseboard_streams.worker.settings import without_effect
 from fuseboard_streams.worker.shutdown import Shutdown
 from fuseboard_streams.worker.source import RawBatch, Source
 from fuseboard_streams.worker.synchrony import Synchrony
@@ -200,8 +199,6 @@ class Worker:
 
     def _tell_started(self, partitions: int) -> None:
         settings = self._settings
-        for name in without_effect(settings.core):
-            self._log.warning("setting_without_effect", setting=name, hint="the rules file says it: see docs/rules.md")
         self._log.info(
             "worker_started",
             worker_id=settings.worker_id,
