@@ -27,7 +27,7 @@ from fuseboard_streams.rules.schema import json_schema
 from fuseboard_streams.worker.decoding import INPUTS
 from fuseboard_streams.worker.loop import OUTPUTS
 from fuseboard_streams.worker.metrics import STAGES, ShardFacts, WorkerMetrics
-from fuseboard_streams.worker.settings import WorkerSettings
+from fuseboard_streams.worker.settings import BY_RULES, WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -143,18 +143,30 @@ def worker() -> str:
 
 
 def core() -> str:
-    """Settings of the core but for its parts."""
-    return table(_defaults(CoreSettings, _NESTED), described(CoreSettings), lambda name: _variable("CORE__", name))
+    """Settings of the core but for its parts, and for what rules say."""
+    return table(
+        _defaults(CoreSettings, (*_NESTED, *BY_RULES["core"])),
+        described(CoreSettings),
+        lambda name: _variable("CORE__", name),
+    )
 
 
 def failure() -> str:
     """Settings of the failure detector."""
-    return table(_defaults(FailureParams), described(FailureParams), lambda name: _variable("CORE__FAILURE__", name))
+    return table(
+        _defaults(FailureParams, tuple(BY_RULES["failure"])),
+        described(FailureParams),
+        lambda name: _variable("CORE__FAILURE__", name),
+    )
 
 
 def breaker() -> str:
     """Settings of the breakers."""
-    return table(_defaults(BreakerParams), described(BreakerParams), lambda name: _variable("CORE__BREAKER__", name))
+    return table(
+        _defaults(BreakerParams, tuple(BY_RULES["breaker"])),
+        described(BreakerParams),
+        lambda name: _variable("CORE__BREAKER__", name),
+    )
 
 
 def priors() -> str:

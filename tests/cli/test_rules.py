@@ -210,10 +210,53 @@ def test_nothing_changes(tmp_path: Path) -> None:
     ],
 )
 def test_what_starts_cold(tmp_path: Path, old: str, new: str, fields: list[Any], cold: bool) -> None:
-    assert compared(tmp_path, EXAMPLE, changed(old, new)) == [
-        ("changed", "tool-failing", scope, "tenant t" if "match" in new else "everyone", fields, cold)
-        for scope in ("ACTOR_TOOL", "TOOL")
+    whom = "tenant t" if "match" in new else "everyone"
+    found = compared(tmp_path, EXAMPLE, changed(old, new))
+    assert [each for each in found if each[0] == "changed"] == [
+        ("changed", "tool-failing", scope, whom, fields, cold) for scope in ("ACTOR_TOOL", "TOOL")
     ]
+    gone = [] if whom == "everyone" else ["ACTOR_TOOL", "TOOL"]
+    assert [each for each in found if each[0] != "changed"] == [
+        ("removed", "tool-failing", scope, "everyone but not tenant t", [], True) for scope in gone
+    ]
+
+
+def states(tmp_path: Path, old: str, new: str) -> dict[str, tuple[bool | None, bool]]:
+    """For whom something changes: whether what was learned is lost, and whether holds are released."""
+    files = written(tmp_path, old, "old.yaml"), written(tmp_path, new, "new.yaml")
+    changes = json.loads(run("rules", "diff", *files, "--json").stdout)["changes"]
+    assert {each["scope"] for each in changes} == {"ACTOR_TOOL"}
+    return {each["whom"]: (each["cold"], each["released"]) for each in changes}
+
+
+_OF_TOOLS = changed("[ACTOR_TOOL, TOOL]", "ACTOR_TOOL").replace("    breadth", "    # b")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("a*", "ab*", {"actor ab*": (True, False), "actor a* but not actor ab*": (True, True)}),
+        ("a*", "b*", {"actor b*": (True, False), "actor a*": (True, True)}),
+        ("a*", "*b", {"actor *b": (True, False), "actor a* but not actor *b": (True, True)}),
+        ("ab*", "a*", {"actor a*": (True, False)}),
+    ],
+)
+def test_whose_holds_a_narrower_match_releases(
+    tmp_path: Path, before: str, after: str, expected: dict[str, Any]
+) -> None:
+    one, other = (_OF_TOOLS.replace("    # b", f"    match: {{actor: '{each}'}} # b") for each in (before, after))
+    assert states(tmp_path, one, other) == expected
+
+
+def test_whose_holds_a_milder_mode_releases(tmp_path: Path) -> None:
+    kept = "  - {match: {actor: 'a*'}, set: {tool-failing: {mode: enforce}}}\n"
+    warned = _OF_TOOLS.replace("mode: enforce", "mode: warn", 1)
+    assert states(tmp_path, _OF_TOOLS, warned) == {"everyone": (False, True)}
+    # The targets of the override keep theirs, which has to be said where everyone's are released.
+    assert states(tmp_path, _OF_TOOLS + kept, warned + kept) == {"everyone": (False, True), "actor a*": (False, False)}
+    milder = kept.replace("enforce", "shadow")
+    assert states(tmp_path, _OF_TOOLS, _OF_TOOLS + milder) == {"actor a*": (False, True)}
+    assert states(tmp_path, _OF_TOOLS + milder, _OF_TOOLS) == {"actor a*": (False, False)}
 
 
 def test_a_changed_budget_keeps_what_was_spent(tmp_path: Path) -> None:
@@ -226,7 +269,7 @@ def test_rules_that_come_and_go(tmp_path: Path) -> None:
     renamed = changed("  cost-runaway:", "  cost-burn:")
     assert compared(tmp_path, EXAMPLE, renamed) == [
         ("added", "cost-burn", "ACTOR", "everyone", [], None),
-        ("removed", "cost-runaway", "ACTOR", "everyone", [], None),
+        ("removed", "cost-runaway", "ACTOR", "everyone", [], True),
     ]
     file = written(tmp_path, EXAMPLE), written(tmp_path, renamed, "new.yaml")
     assert "holds released, but for a person's" in run("rules", "diff", *file).stdout
@@ -279,7 +322,7 @@ def test_how_a_comparison_looks(tmp_path: Path) -> None:
         "tool-failing  ACTOR_TOOL  everyone  test.baseline.floor  0.5%    1%       starts cold",
         "tool-failing  TOOL        everyone                               removed  holds released, but for a person's",
         "",
-        "2 changes; 1 rule starts cold",
+        "2 changes; what 2 rules have learned is lost",
     ]
 
 

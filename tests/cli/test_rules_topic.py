@@ -15,6 +15,7 @@ from fuseboard_schemas.keys import partition_for
 from fuseboard_schemas.records import BreakerState, Rules
 from fuseboard_schemas.registry import PackagedResolver
 from fuseboard_schemas.topics import TopicNames
+from fuseboard_streams.cli import rules_topic
 from fuseboard_streams.cli.one_record import person_of
 from fuseboard_streams.cli.render.applied import applied_lines, in_force_lines
 from fuseboard_streams.cli.rules_topic import InForce, ShardRules, other_versions
@@ -114,6 +115,23 @@ class TestApply:
             assert "HALT does not fit scope ACTOR_TOOL" in result.stderr
             assert result.stderr.endswith("Nothing was applied.\n")
         assert read(broker, unique_prefix + "rules", PARTITIONS) == []
+
+    def test_what_is_written_is_what_was_checked(
+        self, board: Board, broker: str, unique_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # The file was read a second time to be written.
+        path = tmp_path / "mine.yaml"
+
+        def saved_meanwhile(*given: Any) -> Any:
+            path.write_bytes(b"version: 2")
+            return before(*given)
+
+        before = rules_topic.read_rules
+        monkeypatch.setattr(rules_topic, "read_rules", saved_meanwhile)
+        assert apply(board, tmp_path, EXAMPLE).exit_code == 0
+        assert path.read_bytes() == b"version: 2"
+        (written,) = read(broker, unique_prefix + "rules", PARTITIONS)
+        assert written.decoded("Rules").text == EXAMPLE
 
     def test_it_waits_for_every_shard(self, board: Board, tmp_path: Path) -> None:
         done = threading.Event()

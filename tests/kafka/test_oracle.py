@@ -98,7 +98,7 @@ def test_workers_with_several_inputs_write_what_their_journals_give(
     # The uninterrupted run has the packaged rules throughout: one change at each shard's first entry.
     assert result.rules_applied >= 100
     assert whole.changes == plan.partitions
-    assert torn.changes >= 100
+    assert torn.changes >= 30
     assert set(result.tally["dead letters"]) == REASONS
     assert min(result.tally["transitions"][cause] for cause in ("TRIP", "COOLDOWN_OVER")) >= 50
     for counter in ("duplicates", "late", "clamped", "signals"):

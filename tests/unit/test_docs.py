@@ -247,5 +247,5 @@ def test_the_example_file_of_the_configuration_is_accepted(monkeypatch: pytest.M
         monkeypatch.delenv(f"FUSEBOARD_{name}", raising=False)
     settings = load_settings(tomllib.loads(_blocks("docs/configuration.md", "toml")[0]))
     assert settings.kafka["ssl.ca.location"] == "/etc/ssl/kafka-ca.pem"
-    assert settings.core.breaker.base_cooldown_us == 60_000_000
+    assert settings.core.breaker.max_probes == 20
     assert settings.core.priors[0].tool == "book_*"

@@ -69,7 +69,9 @@ def apply_command(
     Exits with 1 if the file cannot be used (nothing is written then), or if a shard does not run it within --wait.
     """
     name = person_of(person)
-    compiled = _usable(file, as_json=as_json)
+    # What is checked and shown is what is written, whoever saves the file meanwhile.
+    data = file.read_bytes()
+    compiled = _usable(data, str(file), as_json=as_json)
     from fuseboard_streams.cli.kafka import Reader
     from fuseboard_streams.cli.rules_topic import ShardWatch, read_rules
     from fuseboard_streams.rules.differences import differences
@@ -81,7 +83,7 @@ def apply_command(
         if not as_json:
             _show_changes(applying, dry_run=dry_run)
         if applying.needed and not dry_run:
-            applying.record = _write(reader, connection, applying, file.read_bytes(), name, reason)
+            applying.record = _write(reader, connection, applying, data, name, reason)
         if wait_s is not None and not dry_run:
             applying.missing = ShardWatch(reader, connection).wait(compiled.rules.version, wait_s)
     if as_json:
@@ -92,14 +94,14 @@ def apply_command(
         raise click.exceptions.Exit(1)
 
 
-def _usable(file: Path, *, as_json: bool) -> Compiled:
+def _usable(data: bytes, source: str, *, as_json: bool) -> Compiled:
     """Return a file compiled; one that is wrong ends the command with every problem and the code of ``rules check``."""
     from fuseboard_streams.cli.render.rules import problem_json, problem_lines
     from fuseboard_streams.rules.compile import compile_rules
     from fuseboard_streams.rules.document import RulesError
 
     try:
-        return compile_rules(file.read_bytes(), str(file))
+        return compile_rules(data, source)
     except RulesError as error:
         if as_json:
             problems = [problem_json(each) for each in error.problems]

@@ -1,24 +1,17 @@
-"""The detection and recovery settings in force here, for people."""
+"""The detection and recovery settings that no rules file says, as they are here, for people."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from fuseboard_schemas.errors import ConfigurationError
 from fuseboard_streams.cli.render.breakers import Settings
-from fuseboard_streams.cli.render.text import duration, percent
+from fuseboard_streams.cli.render.text import duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fuseboard_streams.core.settings import CoreSettings
-
-
-def level(value: float) -> str:
-    """Return an evidence level as a power of ten when it is one: ``10^6``."""
-    log10 = math.log10(value)
-    return f"10^{log10:.0f}" if abs(log10 - round(log10)) < 1e-9 else f"10^{log10:.2f}"
 
 
 def describe(core: CoreSettings, origin: str) -> Settings:
@@ -30,16 +23,12 @@ def describe(core: CoreSettings, origin: str) -> Settings:
     """
     failure, breaker = core.failure, core.breaker
     pairs = [
-        ("trip level A", f"{level(failure.trip)}, warn {level(failure.warn)}"),
-        ("trip of an actor", f"only with {level(failure.unexplained)} left without any one of its tools"),
+        ("trip of an actor", f"only if 1/{failure.explained:g} of the level is left without any one of its tools"),
         ("prior", f"Beta({failure.prior_alpha:g}, {failure.prior_beta:g})"),
-        ("baseline", f"{percent(failure.quantile)} quantile of the learned failure rate"),
-        ("floor", f"a baseline is never below {percent(failure.floor)}"),
         ("effective calls", f"history counts for at most {failure.effective:,} calls"),
         ("learning period", f"{failure.period:,} calls, one period late"),
-        ("cap", f"{failure.cap} failures per trace and {duration(failure.cap_window_us)}"),
-        ("cooldown", f"{duration(breaker.base_cooldown_us)}, doubling up to {duration(breaker.max_cooldown_us)}"),
-        ("probes", f"{breaker.probes} per wave of {duration(breaker.wave_us)}, {breaker.max_probes} at most"),
+        ("failures of a trace", f"are counted for {duration(failure.cap_window_us)} from the first of them"),
+        ("probes", f"waves of {duration(breaker.wave_us)}, {breaker.max_probes} results at most"),
     ]
     pairs += [(f"prior of {p.tenant}/{p.tool}", f"Beta({p.alpha:g}, {p.beta:g})") for p in core.priors]
     return Settings(origin, tuple(pairs))

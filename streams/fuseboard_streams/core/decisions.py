@@ -192,8 +192,17 @@ class Decisions:
 
     def _fold_statistics(self, piece: Piece, counted: Bools) -> None:
         at = self._usable(self._tools, piece, piece.tool, counted)
-        if len(at) == 0:
+        # Calls of tools without a statistic of their own are their actor's all the same.
+        theirs = self._usable(self._tools, piece, piece.tool, counted, without_rule=True)
+        taken: list[tuple[int, int]] = []
+        if len(at):
+            at, taken = self._fold_tools(piece, at)
+        elif len(theirs) == 0:
             return
+        self._fold_actors(piece, np.concatenate((at, theirs)), taken)
+
+    def _fold_tools(self, piece: Piece, at: Index) -> tuple[Index, list[tuple[int, int]]]:
+        """Returns which of the calls count for their actors too, and where which tool reached the warn level."""
         failures = self._cap(self._tools, piece, piece.tool, at)
         kind = np.full(len(at), SUCCESS, dtype=np.uint8)
         failed = piece.calls.outcome[at] != OK
@@ -206,7 +215,7 @@ class Decisions:
         self._counters.capped += int(np.count_nonzero(offered & (kind == NOTHING)))
         self._counters.counted += int(np.count_nonzero(offered & (kind != NOTHING)))
         taken = [(int(at[f.entry]), int(tool[f.entry])) for f in findings if f.warned]
-        self._fold_actors(piece, at if included is None else at[included], taken)
+        return at if included is None else at[included], taken
 
     def _fold_actors(self, piece: Piece, at: Index, taken: Sequence[tuple[int, int]]) -> None:
         level = self._actors
@@ -246,11 +255,24 @@ class Decisions:
         kinds = np.concatenate((kind, np.full(len(where), TAKE_OUT, dtype=np.uint8)))
         return joined[order], kinds[order], np.concatenate((tool, numbers))[order]
 
-    def _usable(self, level: _Level, piece: Piece, rows: NDArray[np.int64], counted: Bools) -> Index:
-        """The calls that enter a statistic: its breaker is closed, and was when they began."""
+    def _usable(
+        self,
+        level: _Level,
+        piece: Piece,
+        rows: NDArray[np.int64],
+        counted: Bools,
+        *,
+        without_rule: bool = False,
+    ) -> Index:
+        """The calls that enter a statistic: its breaker is closed, and was when they began.
+
+        With ``without_rule`` those of the other keys, which no rule is for.
+        """
+        if without_rule and not level.rule.partial:
+            return places(np.zeros(0, dtype=np.bool_))
         closed = (level.table["frozen"][rows] == 0) & (piece.start > level.table["closed_at"][rows])
         if level.rule.partial:
-            closed &= level.table["rule"][rows] >= 0
+            closed &= (level.table["rule"][rows] < 0) == without_rule
         return places(counted & closed)
 
     def _cap(self, level: _Level, piece: Piece, rows: NDArray[np.int64], at: Index) -> _Failures:

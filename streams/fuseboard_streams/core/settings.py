@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from fuseboard_detectors.failure import FailureParams
+from fuseboard_schemas.errors import ConfigurationError
 from fuseboard_streams.core.breaker_params import BreakerParams
 
 SECOND = 1_000_000
 """Microseconds in a second; every time in the core is in microseconds."""
 DOLLAR = 1_000_000
 """Micro-dollars in a dollar; all money in the core is in micro-dollars."""
+MOST_PRIORS = 50
+"""A row says in two bytes which overrides and which prior its key has: 564 sets of overrides, times these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,13 @@ class CoreSettings:
     rule: str = "tool-failing"
     rules_version: str = "builtin-1"
     runbook: str = "docs/runbooks/tool-failing.md"
+
+    def __post_init__(self) -> None:
+        if len(self.priors) > MOST_PRIORS:
+            raise ConfigurationError(
+                f"core.priors has {len(self.priors)} priors, expected at most {MOST_PRIORS}: let patterns take several "
+                "tools together."
+            )
 
     def prior_for(self, tenant: str, tool: str) -> int:
         """The number of the prior that applies: 0 is the default, i the i-th of ``priors``."""

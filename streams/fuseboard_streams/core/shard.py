@@ -122,8 +122,19 @@ class Shard:
         """The version that what it decides carries."""
         return self._book.version
 
-    def change_rules(self, rules: RuleSet, text: bytes) -> None:
+    @property
+    def rules_offset(self) -> int | None:
+        """Where in the topic ``rules`` those of `rules_version` were found; None if they are not from there."""
+        return self._state.rules_offset
+
+    def runs(self, version: str) -> bool:
+        """Whether rules of a version are in force, and the state is made under them."""
+        return self.rules_version == self.rules_in_force == version
+
+    def change_rules(self, rules: RuleSet, text: bytes, offset: int | None = None) -> None:
         """Put other rules in force, inside a transaction and before anything is folded.
+
+        Rules that the state is made under already, by a worker before this one, are gone on with.
 
         Holds of rules that are gone, or enforce no more, are released, but for those that wait for a person. What the
         new rules cannot go on with begins anew, each key at its next event.
@@ -131,10 +142,14 @@ class Shard:
         Args:
             rules: The new rules.
             text: The file that says so.
+            offset: Where in the topic it was found; None if it is not from there.
         """
         self._before_rules = self._book.rules
+        known = self.rules_version == rules.version
         self._adopt(rules)
-        self._state.note_rules(rules.version, text)
+        if known:
+            return
+        self._state.note_rules(rules.version, text, offset)
         self._engine.forget_unasked()
         released = self._breakers.release_where(self._book.gone, Moment(self.stream_time))
         self._decisions.rulings.publish(released)

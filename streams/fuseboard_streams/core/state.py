@@ -266,10 +266,21 @@ class ShardState:
             params = level.params(0)
             cap.adopt(params.cap, params.cap_window_us)
 
-    def note_rules(self, version: str, text: bytes) -> None:
+    def note_rules(self, version: str, text: bytes, offset: int | None) -> None:
         """Remember which rules are in force, word for word: the topic keeps only the newest."""
-        self._store.objects.put(_RULES, "version", version.encode())
-        self._store.objects.put(_RULES, "text", text)
+        objects = self._store.objects
+        objects.put(_RULES, "version", version.encode())
+        objects.put(_RULES, "text", text)
+        if offset is not None:
+            objects.put(_RULES, "offset", str(offset).encode())
+        elif objects.get(_RULES, "offset") is not None:
+            objects.delete(_RULES, "offset")
+
+    @property
+    def rules_offset(self) -> int | None:
+        """Where in the topic they were found; None for rules that are not from there."""
+        value = self._store.objects.get(_RULES, "offset")
+        return None if value is None else int(value)
 
     @property
     def rules_version(self) -> str | None:

@@ -18,6 +18,9 @@ from fuseboard_detectors.failure import Bools, FailureState, FailureStep, count_
 from fuseboard_streams.core.runs import places, run_starts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fuseboard_detectors.failure import FailureParams
     from fuseboard_streams.core.rulebook import FailureLevel
     from fuseboard_streams.core.tables import Table
 
@@ -241,35 +244,44 @@ class Statistic:
         remember(ring, tool.astype(np.int64), gap, state.p0, learned, self.level.params(0), at)
         self._save_ring(slots, ring)
 
+    def _by_rule(self, rows: I64) -> Iterator[tuple[NDArray[np.intp], FailureParams]]:
+        """Which of some rows have the same settings, and these."""
+        numbers = self.table["rule"][rows]
+        for number in np.unique(numbers).tolist():
+            yield places(numbers == number), self.level.params(number)
+
     def _spare(self, rows: I64, state: FailureState, step: FailureStep) -> None:
         """Do not trip an actor for what one of its tools explains: that is the tool's own statistic's to find."""
-        params = self.level.params(0)
-        # Of a longer run the first failures could no longer be taken out, whoever is to blame for them.
-        long = (step.mean >= params.warn) & (state.run_failures >= RING)
-        asked = places(step.tripped | long)
-        if len(asked) == 0:
-            return
-        part = FailureState(*(getattr(state, name)[asked] for name in _STATE))
-        least, tool = least_without_a_tool(self._load_ring(self.table["ring"][rows[asked]]), part, params)
-        step.tripped[asked[least < params.unexplained]] = False
-        # Less is asked before evidence is given up: what many tools share evenly must go on growing.
-        blamed = (least < params.warn) & long[asked]
-        if blamed.any():
-            self._take_out(rows[asked[blamed]], tool[blamed].astype(np.int32))
+        for some, params in self._by_rule(rows):
+            # Of a longer run the first failures could no longer be taken out, whoever is to blame for them.
+            long = (step.mean[some] >= params.warn) & (state.run_failures[some] >= RING)
+            chosen = places(step.tripped[some] | long)
+            if len(chosen) == 0:
+                continue
+            asked = some[chosen]
+            part = FailureState(*(getattr(state, name)[asked] for name in _STATE))
+            least, tool = least_without_a_tool(self._load_ring(self.table["ring"][rows[asked]]), part, params)
+            step.tripped[asked[least < params.unexplained]] = False
+            # Less is asked before evidence is given up: what many tools share evenly must go on growing.
+            blamed = (least < params.warn) & long[chosen]
+            if blamed.any():
+                self._take_out(rows[asked[blamed]], tool[blamed].astype(np.int32))
 
     def _take_out(self, rows: I64, tool: I32, since_us: int | None = None) -> I64:
         state = self.load(rows)
         having = places(self.table["ring"][rows] >= 0) if self.rings is not None else np.empty(0, np.intp)
-        if len(having):
-            slots = self.table["ring"][rows[having]]
+        for some, params in self._by_rule(rows[having]):
+            mine = having[some]
+            slots = self.table["ring"][rows[mine]]
             self._rings().touch("ring", slots)
             ring = self._load_ring(slots)
-            part = FailureState(*(getattr(state, name)[having] for name in _STATE))
-            since = None if since_us is None else np.full(len(having), since_us, dtype=np.int64)
-            take_out(ring, part, tool[having].astype(np.int64), self.level.params(0), since)
+            part = FailureState(*(getattr(state, name)[mine] for name in _STATE))
+            since = None if since_us is None else np.full(len(mine), since_us, dtype=np.int64)
+            take_out(ring, part, tool[mine].astype(np.int64), params, since)
             for name in _STATE:
-                getattr(state, name)[having] = getattr(part, name)
+                getattr(state, name)[mine] = getattr(part, name)
             self._save_ring(slots, ring)
+        if len(having):
             self.save(rows, state)
         return state.suspect_left
 

@@ -22,6 +22,7 @@ from fuseboard_streams.rules.overrides import (
     meet,
     merged,
     names,
+    neighbours,
     reaches,
     written,
 )
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from fuseboard_streams.rules.document import Document, Path, Plain, Problem
-    from fuseboard_streams.rules.model import RulesFile
+    from fuseboard_streams.rules.model import Defaults, RulesFile
     from fuseboard_streams.rules.overrides import Layer
 
 Section: TypeAlias = Literal["breakers", "objectives"]
@@ -39,6 +40,9 @@ _FIXED: Final = {
     "objectives": ("metric", "per"),
 }
 """What makes a rule the one it is, and no override can change."""
+_FIXED_OF_TEST: Final = {"max_failures_per_trace": "e-detector", "per": "cap"}
+"""What of a test is the same for all targets of its rule, and of which kind of test it is: how failures of a trace are
+counted, and what is summed."""
 
 
 def check(file: RulesFile, document: Document, base: FailureParams | None = None) -> list[Problem]:
@@ -63,7 +67,7 @@ def _all(file: RulesFile, document: Document, base: FailureParams) -> Iterator[F
     for name in file.breakers.keys() & file.objectives.keys():
         yield Finding(("breakers", name), "an objective has this name too, and overrides could not tell; rename one.")
     for name, rule in file.breakers.items():
-        found = list(check_breaker(rule, base))
+        found = list(check_breaker(rule, base, file.defaults))
         yield from (_at(("breakers", name), each) for each in found)
         yield from _overridden(file, document, "breakers", name, found, base)
     for name, objective in file.objectives.items():
@@ -79,20 +83,22 @@ def _at(before: Path, finding: Finding) -> Finding:
 
 
 def _rivals(file: RulesFile) -> Iterator[Finding]:
-    """Breakers that would need two failure statistics of one target."""
-    seen: list[tuple[str, BreakerRule]] = []
+    """Breakers that would need a second failure statistic for a scope: a shard keeps one, whoever it is for."""
+    owners: dict[str, str] = {}
     for name, rule in file.breakers.items():
         if rule.metric != "calls.failed" or rule.test.kind != "e-detector":
             continue
-        for other, earlier in seen:
-            scopes = [scope for scope in rule.scope if scope in earlier.scope]
-            if scopes and meet(names(rule.match), names(earlier.match)):
+        for scope in dict.fromkeys(rule.scope):
+            if scope in owners:
+                other = owners[scope]
                 text = (
-                    f"{other} tests the failed calls of the same targets ({scopes[0]}), and a target has one failure "
-                    f"statistic in this version; let their `match` patterns not overlap, or use an override of {other}."
+                    f"{other} tests the failed calls per {scope} already, and one rule can, whatever their `match`; "
+                    f"remove this one, let {other} match its targets too, and give them other values by an override: "
+                    f"{{match: ..., set: {{{other}: ...}}}}."
                 )
                 yield Finding(("breakers", name, "scope"), text)
-        seen.append((name, rule))
+            else:
+                owners[scope] = name
 
 
 # --- overrides
@@ -112,7 +118,7 @@ def _targets_of_overrides(file: RulesFile, document: Document) -> Iterator[Findi
             if not fields:
                 yield Finding(path, "it sets nothing; name the fields that differ, or remove it.")
             for fixed in _fixed(fields, written(document, section, name), section):
-                text = f"no override can change `{dotted(fixed)}`: that would be another rule; write one of its own."
+                text = f"no override can change `{dotted(fixed)}`: {_why_fixed(fixed, file.breakers.get(name))}."
                 yield Finding((*path, *fixed), text)
             if section == "breakers":
                 rule = file.breakers[name]
@@ -139,8 +145,9 @@ def _overridden(
         )
         yield Finding(("overrides", layers[-1].index, "set", name), text)
         return
+    meeting = list(neighbours([layer.names for layer in layers]))
     for i, later in enumerate(layers):
-        for one in layers[:i]:
+        for one in (layers[j] for j in sorted(meeting[i]) if j < i):
             for path in clashes(one, later):
                 line = document.line_of(("overrides", one.index))
                 text = (
@@ -150,7 +157,7 @@ def _overridden(
                 yield Finding(("overrides", later.index, "set", name, *path), text)
     known, said = set(of_base), set(of_base)
     for members in sets:
-        for finding in _of_merged(merged(raw, members), section, base):
+        for finding in _of_merged(merged(raw, members), section, base, file.defaults):
             # What one override makes wrong need not be said again of several.
             if finding not in (known if len(members) == 1 else said):
                 said.add(finding)
@@ -165,15 +172,22 @@ def _fixed(fields: dict[str, Plain], raw: dict[str, Plain], section: Section) ->
     """What an override sets that makes a rule the one it is."""
     found: list[Path] = [(each,) for each in fields if each in _FIXED[section]]
     mine, test = fields.get("test"), raw.get("test")
-    if isinstance(mine, dict) and isinstance(test, dict) and mine.get("kind", test["kind"]) != test["kind"]:
-        found.append(("test", "kind"))
+    if isinstance(mine, dict) and isinstance(test, dict):
+        changed = (name for name in ("kind", *_FIXED_OF_TEST) if name in mine and mine[name] != test.get(name))
+        found += [("test", name) for name in changed if name == "kind" or test["kind"] == _FIXED_OF_TEST[name]]
     return found
 
 
-def _of_merged(raw: dict[str, Plain], section: Section, base: FailureParams) -> list[Finding]:
+def _why_fixed(fixed: Path, rule: BreakerRule | None) -> str:
+    if fixed[-1] == "max_failures_per_trace" and rule is not None and rule.metric == "calls.failed":
+        return "failures of a trace are counted once for all targets of a rule; set it in the rule itself"
+    return "that would be another rule; write one of its own"
+
+
+def _of_merged(raw: dict[str, Plain], section: Section, base: FailureParams, defaults: Defaults) -> list[Finding]:
     try:
         if section == "breakers":
-            return list(check_breaker(BreakerRule.model_validate(frozen(raw)), base))
+            return list(check_breaker(BreakerRule.model_validate(frozen(raw)), base, defaults))
         return list(check_objective(Objective.model_validate(frozen(raw))))
     except ValidationError as error:
         return [Finding(path, text) for path, text in mistakes(raw, error).items()]

@@ -13,6 +13,7 @@ from fuseboard_detectors.failure import FailureParams, initial_null
 from fuseboard_schemas.axes import axes_of
 from fuseboard_schemas.errors import ConfigurationError
 from fuseboard_schemas.records import Action
+from fuseboard_streams.core.settings import CoreSettings
 from fuseboard_streams.rules.catalogue import (
     ACTIONS,
     BREAKER_METRICS,
@@ -23,10 +24,21 @@ from fuseboard_streams.rules.catalogue import (
     recoveries,
 )
 from fuseboard_streams.rules.levels import DEFAULT_TRIP, HIGHEST, MANY, straight_failures
-from fuseboard_streams.rules.model import BreakerRule, Burn, Distinct, EDetector, Exceed, Lost, RecoveryRule
+from fuseboard_streams.rules.model import (
+    BreakerRule,
+    Burn,
+    Defaults,
+    Distinct,
+    EDetector,
+    Exceed,
+    Lost,
+    RecoveryRule,
+    Silence,
+)
 from fuseboard_streams.rules.overrides import reaches
 from fuseboard_streams.rules.params import exceed_params, failure_params
-from fuseboard_streams.rules.values import level_text
+from fuseboard_streams.rules.quantities import duration_text
+from fuseboard_streams.rules.values import level_text, usual_recovery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +50,7 @@ if TYPE_CHECKING:
 _SECOND: Final = 1_000_000
 _OF_RECOVERY: Final = {"cooldown": "probe", "max_cooldown": "probe", "probes": "probe", "quiet": "clear"}
 _QUANTILES: Final = (Fraction(1, 2), Fraction(9_999, 10_000))
+_FORGOTTEN: Final = CoreSettings().forget_after_us
 _TOP: Final = frozenset({"DISABLE_TOOL", "HALT"})
 """Actions with nothing above them: they contain every other that fits the same target."""
 
@@ -51,12 +64,13 @@ class Finding:
     warning: bool = False
 
 
-def check_breaker(rule: BreakerRule, base: FailureParams) -> Iterator[Finding]:
+def check_breaker(rule: BreakerRule, base: FailureParams, defaults: Defaults) -> Iterator[Finding]:
     """Everything that is wrong with a breaker by itself.
 
     Args:
         rule: As it is in the file, or as overrides make it.
         base: The detector's settings that no file names: prior, learning.
+        defaults: The file's.
     """
     metric = breaker_metric(rule.metric)
     kind = rule.test.kind
@@ -70,6 +84,7 @@ def check_breaker(rule: BreakerRule, base: FailureParams) -> Iterator[Finding]:
     yield from _response(rule)
     if metric is not None and kind in metric.tests:
         yield from _recovery(rule, metric)
+        yield from _probed(rule, metric, critical=(rule.severity or defaults.severity) == "critical")
     yield from _breadth(rule)
     if rule.runbook is not None:
         yield from check_runbook(rule.runbook, ("runbook",))
@@ -143,11 +158,10 @@ def _test(rule: BreakerRule, base: FailureParams) -> Iterator[Finding]:
             yield from found
             if not found:
                 yield from _delay(exceed_params(test, base))
-        case Distinct() if test.traces > test.of_last:
-            text = (
-                f"{test.traces} traces never fit into the last {test.of_last} actions; expected at most {test.of_last}."
-            )
-            yield Finding(("test", "traces"), text)
+        case Distinct():
+            yield from _distinct(test)
+        case Silence():
+            yield from _remembered(test.lasting, "lasting")
         case Burn():
             yield from _burn(test)
         case Lost() if not 0 < test.share < 1:
@@ -155,6 +169,19 @@ def _test(rule: BreakerRule, base: FailureParams) -> Iterator[Finding]:
             yield Finding(("test", "share"), text)
         case _:
             pass
+
+
+def _distinct(test: Distinct) -> Iterator[Finding]:
+    if test.traces > test.of_last:
+        text = f"{test.traces} traces never fit into the last {test.of_last} actions; expected at most {test.of_last}."
+        yield Finding(("test", "traces"), text)
+    yield from _remembered(test.within, "within")
+
+
+def _remembered(length_us: int, name: str) -> Iterator[Finding]:
+    if length_us > _FORGOTTEN:
+        text = f"what is {duration_text(_FORGOTTEN)} old is forgotten; expected at most {duration_text(_FORGOTTEN)}."
+        yield Finding(("test", name), text)
 
 
 def _e_detector(test: EDetector) -> Iterator[Finding]:
@@ -298,6 +325,24 @@ def _recovery(rule: BreakerRule, metric: Metric) -> Iterator[Finding]:
             )
             yield Finding(("recovery", "by"), text)
     yield from _recovery_values(recovery)
+
+
+def _probed(rule: BreakerRule, metric: Metric, *, critical: bool) -> Iterator[Finding]:
+    """A hold that refuses no call is never probed, and would last for ever."""
+    given, kind = rule.recovery, rule.test.kind
+    fitting = [scope for scope in rule.scope if "probe" in recoveries(metric, kind, scope)]
+    released = {usual_recovery(rule, each, critical=critical) if given is None else given.by for each in fitting}
+    if "probe" not in released:
+        return
+    rungs = [rule.action] if rule.ladder is None else [rung.action for rung in rule.ladder]
+    for i, action in enumerate(rungs):
+        if action == "FAST_MODEL_ONLY":
+            path: Path = ("action",) if rule.ladder is None else ("ladder", i, "action")
+            text = (
+                "FAST_MODEL_ONLY refuses no call, so there is none to probe with, and nothing would ever release it; "
+                "add `recovery: {by: person}`, or take another action."
+            )
+            yield Finding(path, text)
 
 
 def _recovery_values(recovery: RecoveryRule) -> Iterator[Finding]:

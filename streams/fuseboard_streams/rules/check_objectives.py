@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from fuseboard_detectors.objectives import CELLS, WINDOW_CELLS
 from fuseboard_streams.rules.catalogue import BREAKER_METRICS, OBJECTIVE_METRICS, Measure
 from fuseboard_streams.rules.check_breakers import Finding
-from fuseboard_streams.rules.quantities import Target
+from fuseboard_streams.rules.quantities import Target, duration_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,8 @@ def check_objective(objective: Objective) -> Iterator[Finding]:
         )
     yield from _targets(objective, measure)
     yield from _fields(objective, measure)
+    if measure.windowed and objective.window is not None:
+        yield from _window(objective, objective.window)
 
 
 def _unknown(name: str) -> str:
@@ -56,6 +59,8 @@ def _targets(objective: Objective, measure: Measure) -> Iterator[Finding]:
             path: Path = ("target", name)
             if target.percent:
                 yield Finding(path, f"it is in dollars; expected a target such as <0.02, found {target}.")
+            elif (target.value * 1_000_000).denominator != 1:
+                yield Finding(path, f"expected whole millionths of a dollar, found {target}.")
             elif target.upwards or target.value <= 0:
                 yield Finding(
                     path, f"expected a limit above zero that costs stay below, such as <0.02, found {target}."
@@ -103,6 +108,26 @@ def _fields(objective: Objective, measure: Measure) -> Iterator[Finding]:
         yield Finding((), '`suites` is missing: which suites count; add them, such as `suites: ["*"]`.')
 
 
+def _window(objective: Objective, window: int) -> Iterator[Finding]:
+    if window < _SHORTEST or window % WINDOW_CELLS:
+        text = (
+            f"it is kept in {WINDOW_CELLS} parts, and looked at once a minute; expected a multiple of 3s from 1m on, "
+            f"such as 24h, found {duration_text(window)}."
+        )
+        yield Finding(("window",), text)
+        return
+    grace = _USUAL_GRACE if objective.grace is None else objective.grace
+    longest = (CELLS - WINDOW_CELLS - 1) * (window // WINDOW_CELLS)
+    if objective.metric == "sessions.traced" and grace > longest:
+        text = (
+            f"the grace of {duration_text(grace)} is too long for a window of {duration_text(window)}; expected at "
+            f"most {duration_text(longest // 1_000_000 * 1_000_000)}: widen the window, or shorten the grace."
+        )
+        yield Finding(("window",) if objective.grace is None else ("grace",), text)
+
+
+_SHORTEST: Final = 60_000_000
+_USUAL_GRACE: Final = 600_000_000
 _WHY = {"window": "over how long it is measured", "min": "how many observations it takes"}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from fuseboard_detectors import guard
 from fuseboard_detectors.burn import BurnPair
 from fuseboard_detectors.failure import FailureParams
 from fuseboard_schemas.records import Action, Mode, Recovery, Scope, Severity
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 PACKAGED: Final = Path(__file__).with_name("fuseboard.yaml")
 """The rules that hold where nobody gives others."""
+_GUARD_PARTS: Final = guard.CELLS - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,8 @@ class _Compiler:
         return ruleset.BlastRadius(
             share=_ratio(radius.tenant_actors),
             at_least=radius.at_least,
-            window_us=radius.window,
+            # Grants are counted in sixty parts of a window.
+            window_us=radius.window // _GUARD_PARTS * _GUARD_PARTS,
             exempt=frozenset(radius.exempt),
         )
 

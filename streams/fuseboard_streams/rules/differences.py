@@ -10,7 +10,7 @@ from fuseboard_streams.rules.compile import overridden, test_of
 from fuseboard_streams.rules.document import dotted
 from fuseboard_streams.rules.load import frozen
 from fuseboard_streams.rules.model import Objective
-from fuseboard_streams.rules.overrides import combinations, layers_of, merged, names, written
+from fuseboard_streams.rules.overrides import combinations, covers, layers_of, meet, merged, names, written
 from fuseboard_streams.rules.values import breaker_values, objective_values, part_values
 
 if TYPE_CHECKING:
@@ -46,13 +46,17 @@ class Change:
     fields: tuple[Field, ...]
     cold: bool | None
     """Whether what has been learned of these targets is lost; None where there is nothing to lose."""
+    released: bool = False
+    """Whether what the rule holds of these targets is released, but for what waits for a person: it is not for them any
+    more, or enforces no more."""
 
 
 def differences(old: Compiled, new: Compiled) -> list[Change]:
     """What is different, in the order of the new file, what is gone at the end.
 
     State goes on as long as its name stays (`fuseboard_streams.core.variants.state_id`): mode, actions, levels,
-    severity, recovery and runbook may change, anything else starts cold.
+    severity, recovery and runbook may change, anything else starts cold. Targets that a rule is not for any more are a
+    change of their own, ``removed``.
     """
     found = _breakers(old, new) + _objectives(old, new)
     for name in ("blast_radius", "false_trips"):
@@ -70,18 +74,32 @@ def _breakers(old: Compiled, new: Compiled) -> list[Change]:
     for key, rule in after.items():
         if key in before:
             found += _changed(_sides(old, before[key]), _sides(new, rule), rule)
+            found += _dropped(before[key], rule)
         else:
             found.append(_whole("added", rule))
     return found + [_whole("removed", rule) for key, rule in before.items() if key not in after]
 
 
 def _whole(kind: Literal["added", "removed"], rule: Rule) -> Change:
-    return Change("breaker", kind, rule.rule, rule.scope.value, _of_rule(rule), (), None)
+    lost = kind == "removed"
+    return Change("breaker", kind, rule.rule, rule.scope.value, _of_rule(rule), (), lost or None, released=lost)
+
+
+def _dropped(old: Rule, new: Rule) -> list[Change]:
+    """The targets that the rule was for and is not any more."""
+    before, after = _names(old), _names(new)
+    if covers(after, before):
+        return []
+    whom = _of_rule(old) + (f" but not {_of_rule(new)}" if meet(before, after) else "")
+    return [Change("breaker", "removed", old.rule, old.scope.value, whom, (), cold=True, released=True)]
+
+
+def _names(rule: Rule) -> Names:
+    return rule.match.tenant, rule.match.actor, rule.match.tool
 
 
 def _of_rule(rule: Rule) -> str:
-    match = rule.match
-    return _words(frozenset({(match.tenant, match.actor, match.tool)}))
+    return _words(frozenset({_names(rule)}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +132,22 @@ def _changed(old: dict[Whom, _Side], new: dict[Whom, _Side], rule: Rule) -> list
         fields = _fields(one.values, other.values)
         cold = one.state != other.state
         if whom:
-            fields = tuple(field for field in fields if field not in everyone)
+            fields = tuple(field for field in fields if field not in everyone) + _kept(everyone, one, other)
         else:
             everyone = fields
         if fields:
             shown = _words(whom) if whom else _of_rule(rule)
-            found.append(Change("breaker", "changed", rule.rule, rule.scope.value, shown, fields, cold))
+            released = any(field.path == "mode" and field.new != field.old == "enforce" for field in fields)
+            found.append(Change("breaker", "changed", rule.rule, rule.scope.value, shown, fields, cold, released))
     return found
+
+
+def _kept(everyone: tuple[Field, ...], one: _Side, other: _Side) -> tuple[Field, ...]:
+    """The mode of targets that keep theirs while that of everyone changes: their holds stay."""
+    mode = one.values["mode",]
+    if mode != other.values["mode",] or not any(field.path == "mode" for field in everyone):
+        return ()
+    return (Field("mode", mode, mode),)
 
 
 def _for(sides: dict[Whom, _Side], whom: Whom) -> _Side:

@@ -64,6 +64,8 @@ Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,6
 BoundedText: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Pattern: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 """With * and ? for any characters and any one."""
+_MANY: Final = 1_000_000_000
+"""Counts are kept in four bytes, and compared with these."""
 ModeName: TypeAlias = Literal["shadow", "warn", "enforce"]
 SeverityName: TypeAlias = Literal["info", "ticket", "page", "critical"]
 ScopeName: TypeAlias = Literal["ACTOR", "ACTOR_TOOL", "TOOL", "TENANT", "SESSION"]
@@ -192,7 +194,7 @@ class Exceed(Part):
     """Which test it is."""
     quantile: Share = Fraction(95, 100)
     """Of the key's own first observations: how often it is exceeded is what is tested."""
-    reference: Annotated[int, Field(ge=100)] = 1_000
+    reference: Annotated[int, Field(ge=100, le=50_000)] = 1_000
     """Observations that make the reference."""
     warn: Annotated[float, Field(gt=1)] = 1e4
     """Suspect from this evidence on: it is said, and nothing is learned."""
@@ -205,9 +207,9 @@ class Runs(Part):
 
     kind: Literal["runs"]
     """Which test it is."""
-    failures: Annotated[int, Field(ge=2)] = 8
+    failures: Annotated[int, Field(ge=2, le=254)] = 8
     """So many failed calls in a row ..."""
-    identical: Annotated[int, Field(ge=2)] = 5
+    identical: Annotated[int, Field(ge=2, le=254)] = 5
     """... or so many calls in a row of one tool with the same arguments."""
     polling: tuple[Pattern, ...] = ()
     """Tools that may repeat a call."""
@@ -218,7 +220,7 @@ class FirstUse(Part):
 
     kind: Literal["first-use"]
     """Which test it is."""
-    after: Annotated[int, Field(ge=0)] = 200
+    after: Annotated[int, Field(ge=0, le=_MANY)] = 200
     """So many calls the actor must have made before."""
 
 
@@ -227,7 +229,7 @@ class Silence(Part):
 
     kind: Literal["silence"]
     """Which test it is."""
-    requests: Annotated[int, Field(ge=1)] = 5
+    requests: Annotated[int, Field(ge=1, le=_MANY)] = 5
     """At least so many sessions were requested ..."""
     lasting: Duration = 300_000_000
     """... and no event came for so long."""
@@ -242,7 +244,7 @@ class Lost(Part):
     """Of the numbered events this share is missing ..."""
     within: Duration = 3_600_000_000
     """... within this time ..."""
-    min: Annotated[int, Field(ge=1)] = 100
+    min: Annotated[int, Field(ge=1, le=_MANY)] = 100
     """... of at least so many."""
 
 
@@ -289,11 +291,11 @@ class Match(Part):
 class Breadth(Part):
     """How many actors a tool must fail for before it is the tool's fault."""
 
-    actors: Annotated[int, Field(ge=2)] = 3
+    actors: Annotated[int, Field(ge=2, le=1_000_000)] = 3
     """At least so many actors ..."""
     share: Share = Fraction(1, 5)
     """... and this share of those that called the tool lately."""
-    max_per_actor: Annotated[int, Field(ge=1)] = 3
+    max_per_actor: Annotated[int, Field(ge=1, le=1_000_000)] = 3
     """Of one actor no more failures are counted in a second."""
 
 
@@ -346,7 +348,7 @@ class BreakerRule(Part):
     """What lets the target in again."""
     breadth: Breadth | None = None
     """For scope ``TOOL``: when it is the tool's fault."""
-    runbook: str | None = None
+    runbook: BoundedText | None = None
     """What to read when it trips."""
 
 
@@ -373,7 +375,7 @@ class Objective(Part):
     """What it should be."""
     window: Duration | None = None
     """Over how long."""
-    min: Annotated[int, Field(ge=1)] | None = None
+    min: Annotated[int, Field(ge=1, le=_MANY)] | None = None
     """With fewer observations nothing is said."""
     grace: Duration | None = None
     """How long after its request a session's first event may come; 10 minutes where it is left out."""
@@ -392,7 +394,7 @@ class Defaults(Part):
     """``shadow`` records, ``warn`` alerts too, ``enforce`` trips."""
     severity: SeverityName = "ticket"
     """How urgently a person is needed; what is ``critical`` waits for one."""
-    runbook: str = "docs/runbooks/{id}.md"
+    runbook: BoundedText = "docs/runbooks/{id}.md"
     """What to read when it trips; {id} is the rule's name."""
 
 
@@ -408,7 +410,7 @@ class BlastRadius(Part):
 
     tenant_actors: Share = Fraction(1, 10)
     """Of the tenant's actors that were active in the last hour this share may be held ..."""
-    at_least: Annotated[int, Field(ge=1)] = 1
+    at_least: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     """... but always so many."""
     window: Duration = 60_000_000
     """Within this time no more than that are added."""

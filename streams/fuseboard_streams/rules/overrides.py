@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from fuseboard_streams.rules import patterns
 from fuseboard_streams.rules.catalogue import TARGET_PARTS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from fuseboard_streams.rules.document import Document, Path, Plain
     from fuseboard_streams.rules.model import Match, RulesFile
@@ -20,6 +22,7 @@ MOST_OVERRIDES: Final = 500
 """Overrides of one rule."""
 Names: TypeAlias = tuple[str, str, str]
 """Patterns of tenant, actor and tool."""
+_LAST: Final = chr(0x10FFFF)
 _PARTS: Final = ("tenant", "actor", "tool")
 _EXCLUSIVE: Final = {"action": "ladder", "ladder": "action"}
 
@@ -158,20 +161,68 @@ def combinations(layers: Sequence[Layer]) -> list[tuple[Layer, ...]] | None:
     """
     if len(layers) > MOST_OVERRIDES:
         return None
-    count = range(len(layers))
-    apart = [{j for j in count if not meet(layers[i].names, layers[j].names)} for i in count]
-    wider = [{i} | {j for j in count if covers(layers[j].names, layers[i].names)} for i in count]
+    sets = _sets(tuple(layer.names for layer in layers))
+    return None if sets is None else [tuple(layers[i] for i in members) for members in sets]
+
+
+@lru_cache(maxsize=64)
+def _sets(given: tuple[Names, ...]) -> tuple[tuple[int, ...], ...] | None:
+    """The same of patterns by their places; checking and compiling ask for the same ones again and again."""
+    most, crossing = MOST_COMBINATIONS + len(given), 0
+    first = {each: i for i, each in reversed(list(enumerate(given)))}
+    meeting: list[set[int]] = []
+    wider: list[set[int]] = []
+    for i, beside in enumerate(neighbours(given)):
+        meeting.append(beside)
+        wider.append({i} | {j for j in beside if covers(given[j], given[i])})
+        if first[given[i]] == i:
+            # Each two patterns that meet, and of which neither contains the other, are a set at least.
+            crossing += sum(
+                j < i and first[given[j]] == j and not covers(given[i], given[j]) for j in beside - wider[i]
+            )
+        if crossing > most:
+            return None
     found: set[frozenset[int]] = set()
     waiting: list[frozenset[int]] = [frozenset()]
     while waiting:
         here = waiting.pop()
-        for i in count:
+        for i in set.intersection(*(meeting[each] for each in here)) - here if here else range(len(given)):
             more = here | wider[i]
-            if more in found or any(apart[each] & more for each in more):
+            if more in found or not all(more <= meeting[each] for each in more):
                 continue
             found.add(more)
             waiting.append(more)
-            if len(found) > MOST_COMBINATIONS + len(layers):
+            if len(found) > most:
                 return None
-    ordered = sorted(found, key=lambda members: (len(members), sorted(members)))
-    return [tuple(layers[i] for i in sorted(members)) for members in ordered]
+    return tuple(sorted((tuple(sorted(members)) for members in found), key=lambda each: (len(each), each)))
+
+
+def neighbours(given: Sequence[Names]) -> Iterator[set[int]]:
+    """For each of n, which of them have targets in common with it, itself among them.
+
+    Only those whose letters before the first wildcard go together are compared at all, so that n that lie apart take
+    time that grows with n.
+    """
+    heads = [_Heads([patterns.ends(each[part])[0] for each in given]) for part in range(3)]
+    for i, mine in enumerate(given):
+        candidates = min((each.beside(i) for each in heads), key=len)
+        yield {j for j in candidates if meet(mine, given[j])}
+
+
+class _Heads:
+    """Finds those of n texts that begin with a text, or that it begins with."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+        self._order = sorted(range(len(texts)), key=texts.__getitem__)
+        self._sorted = [texts[i] for i in self._order]
+
+    def beside(self, i: int) -> list[int]:
+        mine = self._texts[i]
+        if not mine:
+            return self._order
+        found = self._order[bisect_left(self._sorted, mine) : bisect_left(self._sorted, mine + _LAST)]
+        for length in range(len(mine)):
+            short = mine[:length]
+            found += self._order[bisect_left(self._sorted, short) : bisect_right(self._sorted, short)]
+        return found

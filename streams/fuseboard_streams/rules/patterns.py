@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 
 
+@lru_cache(maxsize=4096)
 def normal(pattern: str) -> str:
     """The same pattern in one form: of a run of wildcards first the ``?``, then one ``*``."""
     return re.sub(r"[*?]{2,}", lambda run: "?" * run[0].count("?") + ("*" if "*" in run[0] else ""), pattern)
@@ -16,18 +17,42 @@ _WILD = frozenset("*?")
 
 @lru_cache(maxsize=4096)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    parts = (".*" if char == "*" else "." if char == "?" else re.escape(char) for char in normal(pattern))
-    return re.compile("".join(parts), re.DOTALL)
+    parts = ["".join("." if char == "?" else re.escape(char) for char in part) for part in normal(pattern).split("*")]
+    if len(parts) == 1:
+        return re.compile(parts[0], re.DOTALL)
+    # What stands between two stars is best taken where it comes first: such a group is never tried again, or names that
+    # agents choose could make a match take exponential time.
+    between = "".join(f"(?>.*?{part})" for part in parts[1:-1])
+    return re.compile(f"{parts[0]}{between}.*{parts[-1]}", re.DOTALL)
 
 
 def fits(pattern: str, name: str) -> bool:
-    """Whether a name fits a pattern as a whole, upper and lower case told apart."""
+    """Whether a name fits a pattern as a whole, upper and lower case told apart.
+
+    Takes time that grows with the product of the two lengths at most, whatever they are.
+    """
     return _compiled(pattern).fullmatch(name) is not None
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=4096)
+def ends(pattern: str) -> tuple[str, str]:
+    """What every name that fits a pattern begins and ends with: all before the first wildcard, all after the last."""
+    parts = normal(pattern).replace("?", "*").split("*")
+    return parts[0], parts[-1]
+
+
 def overlap(one: str, other: str) -> bool:
     """Whether any name fits both patterns."""
+    if one == "*" or other == "*":
+        return True
+    (head, tail), (its_head, its_tail) = ends(one), ends(other)
+    if not (head.startswith(its_head) or its_head.startswith(head)):
+        return False
+    return (tail.endswith(its_tail) or its_tail.endswith(tail)) and _overlap(one, other)
+
+
+@lru_cache(maxsize=65_536)
+def _overlap(one: str, other: str) -> bool:
     if not _WILD.intersection(one):
         return fits(other, one)
     if not _WILD.intersection(other):

@@ -25,6 +25,10 @@ _SHARE = re.compile(rf"({_NUMBER})\s*(%?)")
 _TARGET = re.compile(rf"(>=|<=|>|<)\s*({_NUMBER})\s*(%?)")
 _LONGEST_US: Final = 366 * 86_400_000_000
 _MOST_USD: Final = Fraction(10**9)
+_PARTS: Final = 10**8
+"""Shares are multiples of one of so many parts: a count times this fits into eight bytes."""
+_LONGEST: Final = 64
+"""Characters of a quantity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ def duration_us(given: object) -> int:
     Raises:
         ValueError: It is no duration, or not between a millisecond and a year.
     """
-    if not isinstance(given, str) or not _DURATION.fullmatch(given.strip()):
+    if not isinstance(given, str) or len(given) > _LONGEST or not _DURATION.fullmatch(given.strip()):
         raise ValueError(f"expected a duration with its unit, such as 30s, 5m, 1h or 7d, found {given!r}")
     total = sum(Fraction(number) * _UNITS[unit] for number, unit in _PART.findall(given))
     if not 1_000 <= total <= _LONGEST_US or total.denominator != 1:
@@ -105,11 +109,13 @@ def share(given: object) -> Fraction:
     """``5%`` or ``0.05`` as a fraction of one.
 
     Raises:
-        ValueError: It is no such number, or not from 0 to 1.
+        ValueError: It is no such number, not from 0 to 1, or has more than six decimals of a percent.
     """
     value = _number(given, "a share, such as 5% or 0.05")
     if not 0 <= value <= 1:
         raise ValueError(f"expected a share from 0% to 100%, found {given!r}")
+    if _PARTS % value.denominator:
+        raise ValueError(f"expected a share with at most six decimals of a percent, found {given!r}")
     return value
 
 
@@ -117,14 +123,16 @@ def target(given: object) -> Target:
     """``>99.5%``, ``<0.02``, ``>=-1%``.
 
     Raises:
-        ValueError: It has no relation or no number.
+        ValueError: It has no relation or no number, or more than eight decimals, six of a percentage.
     """
-    found = _TARGET.fullmatch(given.strip()) if isinstance(given, str) else None
+    found = _TARGET.fullmatch(given.strip()) if isinstance(given, str) and len(given) <= _LONGEST else None
     if found is None:
         raise ValueError(f"expected a target such as >99.5% or <0.02, found {given!r}")
     relation, number, percent = found.groups()
-    value = Fraction(number)
-    return Target(relation, value / 100 if percent else value, percent=bool(percent))
+    value = Fraction(number) / (100 if percent else 1)
+    if _PARTS % value.denominator or abs(value) > _MOST_USD:
+        raise ValueError(f"expected a target with at most eight decimals, six of a percentage, found {given!r}")
+    return Target(relation, value, percent=bool(percent))
 
 
 def micro_usd(given: object) -> int:
@@ -162,7 +170,7 @@ def _number(given: object, what: str, *, percent: bool = True) -> Fraction:
         raise ValueError(f"expected {what}, found {given!r}")
     # The text that a number was written as decides, not the nearest binary number.
     text = repr(given) if isinstance(given, int | float) else given
-    found = _SHARE.fullmatch(text.strip()) if isinstance(text, str) else None
+    found = _SHARE.fullmatch(text.strip()) if isinstance(text, str) and len(text) <= _LONGEST else None
     if found is None or (found[2] and not percent):
         raise ValueError(f"expected {what}, found {given!r}")
     value = Fraction(found[1])

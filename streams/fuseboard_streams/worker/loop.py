@@ -29,7 +29,6 @@ from fuseboard_streams.worker.preflight import check_topics
 from fuseboard_streams.worker.processing import Processor
 from fuseboard_streams.worker.restore import Restorer
 from fuseboard_streams.worker.rules_source import RulesSource
-from fuseboard_streams.worker.settings import without_effect
 from fuseboard_streams.worker.shutdown import Shutdown
 from fuseboard_streams.worker.source import RawBatch, Source
 from fuseboard_streams.worker.synchrony import Synchrony
@@ -51,6 +50,8 @@ _MOST_ABORTS: Final = 30
 _GARBAGE: Final = 500_000
 """Objects made and kept between two searches for reference cycles."""
 _STALL_S: Final = 1.0
+_RULES_S: Final = 5.0
+"""How long the rules may take that a shard runs already."""
 _ALONE_S: Final = 20.0
 """Without an assignment for so long, the worker asks whether its consumer can still find the broker."""
 _DISTRUST_S: Final = 5.0
@@ -198,8 +199,6 @@ class Worker:
 
     def _tell_started(self, partitions: int) -> None:
         settings = self._settings
-        for name in without_effect(settings.core):
-            self._log.warning("setting_without_effect", setting=name, hint="the rules file says it: see docs/rules.md")
         self._log.info(
             "worker_started",
             worker_id=settings.worker_id,
@@ -260,6 +259,7 @@ class Worker:
         try:
             if assignment.restored:
                 self._processor.claim()
+            self._catch_up_with_rules(assignment)
             raw = self._poll()
             self._rules.look(self._turned)
             batch = self._decoded(raw)
@@ -271,6 +271,14 @@ class Worker:
         self._synchrony.run(assignment.owned.values())
         self._trimming.run(assignment.owned.values(), self._turned)
         self._describe(assignment)
+
+    def _catch_up_with_rules(self, assignment: Assignment) -> None:
+        """Before anything is folded read the rules that a shard's last owner ran: older ones would release holds."""
+        known = (each.shard.rules_offset for each in assignment.owned.values())
+        if self._rules.catch_up(max((each for each in known if each is not None), default=-1), _RULES_S):
+            # What is being decoded is for the rules before.
+            self._next = None
+            assignment.reposition()
 
     def _doubt_ends(self, assignment: Assignment, *, slow: bool) -> None:
         """Find out anew where the inputs end, after a turn that took long or an error of the consumer.

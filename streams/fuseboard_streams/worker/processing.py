@@ -183,7 +183,7 @@ class Processor:
         return [
             _Part(each, ShardWork())
             for each in self._assignment.owned.values()
-            if each.number not in busy and each.shard.rules_version != rules.rules.version
+            if each.number not in busy and not each.shard.runs(rules.rules.version)
         ]
 
     def _fold(self, parts: Sequence[_Part], begun: list[_Part], rules: RulesText | None) -> list[Outgoing]:
@@ -193,8 +193,8 @@ class Processor:
             shard, work, number = part.owned.shard, part.work, part.owned.number
             shard.begin()
             begun.append(part)
-            if rules is not None and shard.rules_version != rules.rules.version:
-                shard.change_rules(rules.rules, rules.text)
+            if rules is not None and not shard.runs(rules.rules.version):
+                shard.change_rules(rules.rules, rules.text, rules.offset)
             shard.fold(work.inputs)
             if part.advance_us:
                 shard.advance(shard.stream_time + part.advance_us)

@@ -163,7 +163,8 @@ def load_settings(
         overrides: From the command line; None values count as not given.
 
     Raises:
-        ConfigurationError: The file cannot be read, or a setting is unknown or has an unusable value.
+        ConfigurationError: The file cannot be read, or a setting is unknown, has an unusable value, or is what rules
+            say.
     """
     content = file if file is None or not hasattr(file, "read_bytes") else _read(file)
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
@@ -175,29 +176,41 @@ def load_settings(
         for layer in layers:
             _expect_known(layer.get("core", {}), CoreSettings, "core")
         merged["core"] = reduce(_overlaid, (layer["core"] for layer in layers if "core" in layer), {})
-        return WorkerSettings(**merged)
+        settings = WorkerSettings(**merged)
     except ValidationError as error:
         raise ConfigurationError(_explain(error)) from None
+    _refuse_without_effect(settings.core)
+    return settings
 
 
-_BY_RULES: Final = {
-    "failure": ("trip", "warn", "floor", "quantile", "known_null", "cap"),
-    "breaker": ("base_cooldown_us", "max_cooldown_us", "probes"),
-}
+BY_RULES: Final = {
+    "failure": {
+        "trip": "test.trip", "warn": "test.warn", "floor": "test.baseline.floor",
+        "quantile": "test.baseline.quantile", "known_null": "test.baseline.known",
+        "cap": "test.max_failures_per_trace",
+    },
+    "breaker": {
+        "base_cooldown_us": "recovery.cooldown", "max_cooldown_us": "recovery.max_cooldown",
+        "probes": "recovery.probes",
+    },
+    "core": {"rule": "the rule's name", "rules_version": "the file's hash", "runbook": "runbook"},
+}  # fmt: skip
+"""What a rule says and no setting, by part of the settings: the field of a rules file."""
 
 
-def without_effect(core: CoreSettings) -> list[str]:
-    """The settings that differ from their defaults although the rules file says what holds."""
+def _refuse_without_effect(core: CoreSettings) -> None:
+    """Refuse what rules decide: whoever raises a level here would believe that it holds."""
     usual = CoreSettings()
-    named = [
-        f"core.{part}.{name}"
-        for part, names in _BY_RULES.items()
-        for name in names
-        if getattr(getattr(core, part), name) != getattr(getattr(usual, part), name)
-    ]
-    return named + [
-        f"core.{name}" for name in ("rule", "rules_version", "runbook") if getattr(core, name) != getattr(usual, name)
-    ]
+    for part, names in BY_RULES.items():
+        mine, theirs = (each if part == "core" else getattr(each, part) for each in (core, usual))
+        for name, instead in names.items():
+            if getattr(mine, name) != getattr(theirs, name):
+                table = "core" if part == "core" else f"core.{part}"
+                raise ConfigurationError(
+                    f"[{table}] {name} has no effect: rules say it ({instead}; see docs/rules.md). Remove it from the "
+                    f"settings file, and {_ENV_PREFIX}{table.replace('.', '__').upper()}__{name.upper()}, and apply a "
+                    "rules file with `fuseboard rules apply`."
+                )
 
 
 def _read(path: Any) -> dict[str, Any]:  # noqa: ANN401 - a path

@@ -11,6 +11,7 @@ from fuseboard_detectors.failure import FailureParams
 from fuseboard_schemas.records import Outcome, Scope, Signal, SignalLevel
 from fuseboard_streams.core.settings import CoreSettings, Prior
 from fuseboard_streams.core.shard import Output
+from fuseboard_streams.rules.compile import compile_rules
 from tests.support.calls import Call, fold, make_shard
 
 
@@ -81,3 +82,51 @@ def test_a_tools_evidence_leaves_its_actors_when_it_warns() -> None:
     outputs = outage(1, (), ("t0",), 1.0, 200)
     assert [signal.tool for signal in signals(outputs, Scope.ACTOR_TOOL)] == ["t0"]
     assert not signals(outputs, Scope.ACTOR)
+
+
+def found_of_actor(
+    rules: str, broken: tuple[str, ...], cuts: list[int] | None = None
+) -> list[tuple[int, float | None]]:
+    """When actor ``a`` trips, three of whose five tools may fail from the 600th call on, and with which evidence."""
+    rng, made = random.Random(7), list[Call]()
+    for i in range(1_000):
+        tool = f"t{rng.randrange(5)}"
+        failed = rng.random() < (0.5 if i >= 600 and tool in broken else 0.005)
+        made.append(Call(i, Outcome.ERROR if failed else Outcome.OK, actor="a", tool=tool))
+    shard = make_shard(rules=compile_rules(rules.encode(), "f").rules)
+    return [(each.ts, each.evidence_log10) for each in signals(fold(shard, made, cuts), Scope.ACTOR)]
+
+
+THREE = ("t0", "t1", "t2")
+RULE = """
+version: 1
+blast_radius: {{tenant_actors: 100%}}
+breakers:
+  failing: {{metric: calls.failed, scope: ACTOR, test: {{kind: e-detector, {}}}, action: READ_ONLY, mode: enforce}}
+{}
+"""
+TOOLS = """
+  tools: {metric: calls.failed, scope: ACTOR_TOOL, action: DISABLE_TOOL,
+    test: {kind: e-detector, baseline: {known: 50%}, warn: 1e99, trip: 1e99}, match: {tool: "PATTERN"}}
+"""
+
+
+@pytest.mark.parametrize("broken", [("t0",), THREE])
+def test_levels_of_an_override_are_what_they_are_in_a_rule(broken: tuple[str, ...]) -> None:
+    # What a tool explains of an actor's evidence was compared with the levels of the rule without its overrides.
+    levels = "warn: 1e3, trip: 1e5"
+    override = f"overrides: [{{match: {{actor: a}}, set: {{failing: {{test: {{{levels}}}}}}}}}]"
+    found = found_of_actor(RULE.format("warn: 1e8, trip: 1e12", override), broken)
+    assert found == found_of_actor(RULE.format(levels, ""), broken)
+    assert bool(found) == (broken == THREE)
+
+
+def test_an_actors_evidence_needs_no_rule_about_its_tools() -> None:
+    # Calls of tools without a rule of their own never came to their actor's: it was not followed, without a word.
+    rules = RULE.format("warn: 1e3, trip: 1e5", "{}")
+    of_all = found_of_actor(rules.replace("{}", TOOLS.replace("PATTERN", "*")), THREE)
+    assert len(of_all) == 1
+    assert found_of_actor(rules.replace("{}", ""), THREE) == of_all
+    some = rules.replace("{}", TOOLS.replace("PATTERN", "t0"))
+    assert found_of_actor(some, THREE) == of_all
+    assert found_of_actor(some, THREE, list(range(1, 1_000))) == of_all

@@ -178,6 +178,20 @@ def test_a_level_exactly_at_the_limit_is_taken() -> None:
             "3 traces never fit into the last 2 actions; expected at most 2.",
         ),
         (
+            "actions.violating",
+            "ACTOR",
+            "{kind: distinct, traces: 3, within: 8d}",
+            "test.within",
+            "what is 7d old is forgotten; expected at most 7d.",
+        ),
+        (
+            "events.silent",
+            "ACTOR",
+            "{kind: silence, lasting: 30d}",
+            "test.lasting",
+            "what is 7d old is forgotten; expe",
+        ),
+        (
             "calls.latency",
             "ACTOR_TOOL",
             "{kind: exceed, quantile: 1}",
@@ -244,7 +258,7 @@ def test_a_slow_trip_is_a_warning() -> None:
             "there is nothing above HALT; remove this step.",
         ),
         (
-            "ladder:\n- {action: FAST_MODEL_ONLY}\n- {action: READ_ONLY}",
+            "ladder:\n- {action: FAST_MODEL_ONLY}\n- {action: READ_ONLY}\nrecovery: {by: person}",
             9,
             "ladder[1].action",
             "READ_ONLY does not contain what FAST_MODEL_ONLY restricts, and a ladder only goes up; expected HALT.",
@@ -303,7 +317,32 @@ def test_what_follows_a_trip(more: str, line: int, path: str, says: str) -> None
     ],
 )
 def test_ladders_that_go_up(ladder: str) -> None:
-    assert said(failing(f"ladder: {ladder}")) == []
+    assert said(failing(f"ladder: {ladder}\nrecovery: {{by: person}}")) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "path"),
+    [
+        ("action: FAST_MODEL_ONLY", "action"),
+        ("action: FAST_MODEL_ONLY\nrecovery: {by: probe}", "action"),
+        ("ladder: [{action: FAST_MODEL_ONLY}, {action: HALT, after: 10m}]", "ladder[0].action"),
+    ],
+)
+def test_what_refuses_no_call_cannot_be_probed(more: str, path: str) -> None:
+    # It was half open for ever: no call was one that could have been a probe.
+    ((line, where, text),) = said(failing(more))
+    assert (line, where) == (7, f"breakers.x.{path}")
+    assert text.startswith("FAST_MODEL_ONLY refuses no call, so there is none to probe with, and nothing would ever r")
+    person = "" if "recovery" in more else "\nrecovery: {by: person}"
+    assert said(failing((more + person).replace("by: probe", "by: person"))) == []
+    critical = failing(more).replace("version: 1\n", "version: 1\ndefaults: {severity: critical}\n")
+    assert bool(said(critical)) == ("probe" in more)
+
+
+def test_an_override_makes_nothing_that_cannot_be_probed() -> None:
+    text = failing() + "overrides:\n  - {match: {actor: a}, set: {x: {action: FAST_MODEL_ONLY}}}\n"
+    ((_, where, _),) = said(text)
+    assert where == "overrides[0].set.x.action"
 
 
 def test_a_ladder_of_a_tool() -> None:
@@ -338,17 +377,18 @@ def test_scopes_that_stand_twice_and_patterns_that_fit_one_of_two_scopes() -> No
     assert text.endswith("remove the pattern or give that scope a rule of its own.")
 
 
-def test_one_failure_statistic_for_a_target() -> None:
-    rule = "{{metric: calls.failed, scope: ACTOR, test: {{kind: e-detector}}, action: HALT, match: {{actor: '{}'}}}}"
-    both = (
-        "version: 1\nbreakers:\n  one: " + rule.format("a*").replace("{", "{{").replace("}", "}}") + "\n  two: " + rule
-    )
-    ((line, path, text),) = said(both.format("*b"))
+@pytest.mark.parametrize("match", ["*b", "b*"])
+def test_one_failure_statistic_for_a_scope(match: str) -> None:
+    # Only the first was followed, without a word, although no actor fits both.
+    rule = "{{metric: calls.failed, scope: {}, test: {{kind: e-detector}}, action: {}, match: {{actor: '{}'}}}}"
+    head = f"version: 1\nbreakers:\n  one: {rule.format('ACTOR', 'HALT', 'a*')}\n  two: "
+    ((line, path, text),) = said(head + rule.format("ACTOR", "HALT", match))
     assert (line, path) == (4, "breakers.two.scope")
-    assert text.startswith(
-        "one tests the failed calls of the same targets (ACTOR), and a target has one failure statist"
+    assert text == (
+        "one tests the failed calls per ACTOR already, and one rule can, whatever their `match`; remove this one, let "
+        "one match its targets too, and give them other values by an override: {match: ..., set: {one: ...}}."
     )
-    assert said(both.format("b*")) == []
+    assert said(head + rule.format("ACTOR_TOOL", "DISABLE_TOOL", match)) == []
 
 
 # --- the whole file

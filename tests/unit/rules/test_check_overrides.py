@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.rules.files import failing, problems, said
+from tests.unit.rules.files import TESTS, breaker, failing, problems, said
 
 
 def overridden(*overrides: str, base: str | None = None) -> list[tuple[int | None, str, str]]:
@@ -41,6 +41,12 @@ def overridden(*overrides: str, base: str | None = None) -> list[tuple[int | Non
             "no override can change `test.kind`: that would be another rule; write one of its own.",
         ),
         (
+            "{match: {actor: a}, set: {x: {test: {max_failures_per_trace: 31}}}}",
+            "x.test.max_failures_per_trace",
+            "no override can change `test.max_failures_per_trace`: failures of a trace are counted once for all "
+            "targets of a rule; set it in the rule itself.",
+        ),
+        (
             "{match: {actor: a}, set: {x: {test: {wurn: 1}}}}",
             "x.test.wurn",
             "there is no such field here; did you mean warn?",
@@ -60,6 +66,18 @@ def overridden(*overrides: str, base: str | None = None) -> list[tuple[int | Non
 )
 def test_an_override_must_make_a_rule_that_is_right(override: str, path: str, says: str) -> None:
     assert overridden(override) == [(9, f"overrides[0].set.{path}", says)]
+
+
+def test_no_override_makes_a_limit_of_a_day_one_of_an_event() -> None:
+    base = breaker("spend.usd", "ACTOR", TESTS["cap"])
+    assert overridden("{match: {actor: a}, set: {x: {test: {per: event}}}}", base=base) == [
+        (
+            9,
+            "overrides[0].set.x.test.per",
+            "no override can change `test.per`: that would be another rule; write one of its own.",
+        )
+    ]
+    assert overridden("{match: {actor: a}, set: {x: {test: {per: day, usd: 9}}}}", base=base) == []
 
 
 def test_two_overrides_that_are_wrong_together() -> None:

@@ -107,7 +107,7 @@ def test_the_packaged_file_has_every_metric_once_at_least() -> None:
 
 def test_what_no_shard_follows_yet_is_named() -> None:
     rules = compile_rules(PACKAGED.read_bytes(), "packaged").rules
-    assert unfollowed(rules) == ["tool-failing on TOOL", "tool-slow on ACTOR_TOOL"]
+    assert unfollowed(rules) == ["tool-slow on ACTOR_TOOL"]
 
 
 def test_which_packaged_rules_are_enforced() -> None:
@@ -133,6 +133,15 @@ def test_the_first_critical_denial_waits_for_a_person() -> None:
     response = packaged()["policy-critical", Scope.ACTOR].base.response
     assert response.recovery.by is Recovery.PERSON
     assert response.ladder == (Rung(Action.READ_ONLY, Severity.CRITICAL),)
+
+
+@pytest.mark.parametrize(
+    ("share", "guarded"), [("100%", False), ("1.0", False), ("99.999999%", True), ("10%", True), ("0%", True)]
+)
+def test_a_radius_of_everybody_is_no_guard(share: str, guarded: bool) -> None:
+    radius = compiled(f"version: 1\nblast_radius: {{tenant_actors: {share}, at_least: 3, window: 5m}}\n").blast_radius
+    assert (radius is not None) == guarded
+    assert radius is None or (radius.at_least, radius.window_us) == (3, 5 * _MINUTE)
 
 
 # --- tests and responses

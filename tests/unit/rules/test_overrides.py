@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from fuseboard_streams.core import ruleset
 from fuseboard_streams.core.variants import matches
+from fuseboard_streams.rules import overrides
 from fuseboard_streams.rules.model import Match
 from fuseboard_streams.rules.overrides import (
     MOST_COMBINATIONS,
@@ -17,10 +19,15 @@ from fuseboard_streams.rules.overrides import (
     clashes,
     combinations,
     leaves,
+    meet,
     merged,
     narrower,
+    neighbours,
     reaches,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NAMES = ["".join(letters) for length in range(1, 5) for letters in itertools.product("ab", repeat=length)]
 
@@ -121,3 +128,44 @@ def test_too_many_sets_are_refused_and_do_not_take_long() -> None:
     assert combinations([layer(i, f"*{i}*") for i in range(40)]) is None
     assert len(combinations([layer(i, f"*{i}*") for i in range(6)]) or []) == 63 <= MOST_COMBINATIONS
     assert combinations([layer(i, f"actor-{i}") for i in range(501)]) is None
+
+
+@given(st.lists(st.tuples(patterns, patterns, patterns), max_size=6))
+def test_neighbours_are_all_that_meet(names: list[tuple[str, str, str]]) -> None:
+    expected = [{j for j, other in enumerate(names) if meet(each, other)} for each in names]
+    assert list(neighbours(names)) == expected
+
+
+def test_the_same_patterns_twice_are_no_more_sets() -> None:
+    layers = [layer(i, "a*" if i < 30 else "*b") for i in range(60)]
+    assert [len(each) for each in combinations(layers) or []] == [30, 30, 60]
+
+
+@pytest.mark.parametrize("form", ["team-{}", "team-{}-*", "*-{}-team", "{}-?"])
+def test_overrides_that_lie_apart_are_not_compared_pair_by_pair(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+
+    def counted(one: str, other: str) -> bool:
+        nonlocal asked
+        asked += 1
+        return before(one, other)
+
+    before = overrides.patterns._overlap
+    monkeypatch.setattr(overrides.patterns, "_overlap", counted)
+    layers = [layer(i, form.format(1_000 + i)) for i in range(500)]
+    assert [len(each) for each in combinations(layers) or []] == [1] * 500
+    assert asked <= 500
+
+
+def test_overrides_that_all_meet_are_refused_before_all_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = 0
+
+    def counted(given: list[tuple[str, str, str]]) -> Iterator[set[int]]:
+        nonlocal rows
+        for each in neighbours(given):
+            rows += 1
+            yield each
+
+    monkeypatch.setattr(overrides, "neighbours", counted)
+    assert combinations([layer(i, f"*={i}=*") for i in range(500)]) is None
+    assert 0 < rows < 50

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 from hypothesis import given
@@ -25,6 +26,37 @@ def test_overlap_and_cover_mean_what_they_say(one: str, other: str) -> None:
     if covers(one, other):
         assert of_other <= of_one
     assert fits(normal(one), "abca") == fits(one, "abca")
+
+
+def plainly_fits(pattern: str, name: str) -> bool:
+    """What a pattern means, by recursion."""
+    if not pattern:
+        return not name
+    if pattern[0] == "*":
+        return plainly_fits(pattern[1:], name) or (bool(name) and plainly_fits(pattern, name[1:]))
+    return bool(name) and pattern[0] in ("?", name[0]) and plainly_fits(pattern[1:], name[1:])
+
+
+@given(pattern=st.text("ab.?*", max_size=8), name=st.text("ab.\n", max_size=8))
+def test_what_fits_is_what_a_plain_reading_says(pattern: str, name: str) -> None:
+    assert fits(pattern, name) == plainly_fits(pattern, name)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("*a" * 6 + "*b", "a" * 256),
+        ("*_" * 100 + "*v2", "_" * 256),
+        ("*" + "a" * 120 + "*" + "?" * 60 + "*b", "a" * 256),
+        ("*a?" * 80 + "*b", "a" * 256),
+    ],
+)
+def test_no_name_takes_long(pattern: str, name: str) -> None:
+    # Seconds to days for a matcher that goes back; a shard would stand still meanwhile.
+    started = time.process_time()
+    assert not fits(pattern, name)
+    assert fits(f"{pattern}*", f"{name}bv2bb")
+    assert time.process_time() - started < 0.5
 
 
 @pytest.mark.parametrize(

@@ -77,3 +77,23 @@ def test_burn_windows() -> None:
 def test_what_is_no_burn_window(given: object) -> None:
     with pytest.raises(ValueError, match="expected"):
         burn_window(given)
+
+
+@pytest.mark.parametrize("given", ["33.3333333%", "0.333333333", 1e-9, "1e-9%"])
+def test_a_share_that_is_too_fine_to_be_counted_with(given: object) -> None:
+    with pytest.raises(ValueError, match="expected a share with at most six decimals of a percent"):
+        share(given)
+    with pytest.raises(ValueError, match="expected a target with at most eight decimals, six of a percentage"):
+        target(f"<{given}".replace("1e-09", "0.000000001"))
+
+
+@pytest.mark.parametrize("given", ["33.333333%", "0.33333333", "0.000001%"])
+def test_the_finest_share(given: str) -> None:
+    assert (share(given) * 10**8).denominator == 1
+    assert target(f"<{given}").value == share(given)
+
+
+def test_no_quantity_is_a_page_long() -> None:
+    for reader, text in ((share, "0.{}"), (target, "<{}"), (duration_us, "{}s"), (micro_usd, "{}")):
+        with pytest.raises(ValueError, match="expected"):
+            reader(text.format("0" * 5_000))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fuseboard_schemas.errors import ConfigurationError
+from fuseboard_streams.core.settings import CoreSettings
 from fuseboard_streams.worker.settings import load_settings
 
 
@@ -41,10 +42,31 @@ def test_client_settings_are_merged_by_name(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_detection_is_set_in_the_file() -> None:
-    settings = load_settings({"core": {"failure": {"trip": 1e8}, "breaker": {"probes": 4}}})
-    assert settings.core.failure.trip == 1e8
-    assert settings.core.failure.warn == 1e4
-    assert settings.core.breaker.probes == 4
+    settings = load_settings({"core": {"failure": {"period": 100}, "breaker": {"max_probes": 20}}})
+    assert settings.core.failure.period == 100
+    assert settings.core.failure.effective == 500
+    assert settings.core.breaker.max_probes == 20
+
+
+@pytest.mark.parametrize(
+    ("core", "said"),
+    [
+        (
+            {"failure": {"trip": 1e8}},
+            r"\[core.failure\] trip has no effect: rules say it \(test.trip; see docs/rules.md",
+        ),
+        ({"breaker": {"probes": 4}}, r"\[core.breaker\] probes .* and FUSEBOARD_CORE__BREAKER__PROBES, and apply"),
+        ({"runbook": "mine.md"}, r"\[core\] runbook has no effect"),
+    ],
+)
+def test_what_rules_say_is_no_setting(core: dict[str, object], said: str) -> None:
+    # It was accepted, and changed nothing.
+    with pytest.raises(ConfigurationError, match=said):
+        load_settings({"core": core})
+
+
+def test_what_rules_say_may_stand_there_as_it_is() -> None:
+    assert load_settings({"core": {"failure": {"trip": 1e6}}}).core == CoreSettings()
 
 
 @pytest.mark.parametrize(
@@ -67,11 +89,11 @@ def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_one_number_from_the_environment_leaves_the_rest_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FUSEBOARD_CORE__FAILURE__TRIP", "1e7")
-    file = {"core": {"failure": {"trip": 1e8, "cap": 2}, "breaker": {"probes": 4}}}
-    settings = load_settings(file, {"core": {"failure": {"period": 100}}})
-    assert (settings.core.failure.trip, settings.core.failure.cap, settings.core.failure.period) == (1e7, 2, 100)
-    assert settings.core.breaker.probes == 4
+    monkeypatch.setenv("FUSEBOARD_CORE__FAILURE__EXPLAINED", "20")
+    file = {"core": {"failure": {"explained": 5, "effective": 300}, "breaker": {"max_probes": 20}}}
+    failure = load_settings(file, {"core": {"failure": {"period": 100}}}).core.failure
+    assert (failure.explained, failure.effective, failure.period) == (20, 300, 100)
+    assert load_settings(file).core.breaker.max_probes == 20
 
 
 @pytest.mark.parametrize("name", ["isolation.level", "group.id", "auto.offset.reset", "partitioner"])

@@ -73,7 +73,7 @@ def _origin(value: Value) -> str:
 
 
 def change_lines(changes: Sequence[Change], paint: Paint = PLAIN, columns: int | None = None) -> list[str]:
-    """What changes for whom, one line per value, and what starts cold."""
+    """What changes for whom, one line per value, whose holds are released, and how much is lost that was learned."""
     if not changes:
         return [paint("Nothing changes.", "green")]
     rows = [
@@ -82,8 +82,8 @@ def change_lines(changes: Sequence[Change], paint: Paint = PLAIN, columns: int |
         for field in each.fields or (None,)
     ]
     head = ("rule", "per", "for", "value", "before", "now", "state")
-    cold = {(each.rule, each.scope) for each in changes if each.cold}
-    lost = f"{plural(len(cold), 'rule')} start cold" if len(cold) > 1 else "1 rule starts cold"
+    cold = len({(each.rule, each.scope) for each in changes if each.cold})
+    lost = f"what {plural(cold, 'rule')} {'has' if cold == 1 else 'have'} learned is lost"
     summary = f"{plural(len(changes), 'change')}; {lost if cold else 'nothing that was learned is lost'}"
     return [*table(head, rows, paint=paint, columns=columns), "", paint(summary, "yellow" if cold else "green")]
 
@@ -97,8 +97,7 @@ def _difference(change: Change, field: Field | None) -> tuple[Cell | str, Cell |
 def _state(change: Change) -> Cell:
     if change.section != "breaker" or change.kind == "added":
         return Cell("")
-    disarmed = any(field.path == "mode" and field.old == "enforce" for field in change.fields)
     if change.kind == "removed":
         return Cell(_RELEASED, "red")
     text = "starts cold" if change.cold else "goes on"
-    return Cell(f"{text}; {_RELEASED}" if disarmed else text, "red" if change.cold else "green")
+    return Cell(f"{text}; {_RELEASED}" if change.released else text, "red" if change.cold else "green")
