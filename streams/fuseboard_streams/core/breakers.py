@@ -56,6 +56,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from fuseboard_detectors.probes import ProbeVerdict
 from fuseboard_schemas.records import BreakerState, Cause, Effect, Mode, Recovery
 from fuseboard_streams.core.breaker import Breaker, Evidence, Moment, id_of
+from fuseboard_streams.core.commands import shown
 from fuseboard_streams.core.holds import RuleHold, ceil_second
 from fuseboard_streams.core.orders import answer_order
 from fuseboard_streams.core.transitions import Transitions, What
@@ -168,7 +169,7 @@ class Breakers:
             moment: Stream time, id and offset of the deciding event.
             response: What follows when the rule fires.
             evidence: What it rests on; None: nothing that can be counted.
-            reason: One line for people; empty: made from the evidence.
+            reason: One line for people, cut after 500 characters; empty: made from the evidence.
             until_us: When the rule's window rolls over; needed for ``WINDOW``, except on a session.
 
         Returns:
@@ -178,6 +179,8 @@ class Breakers:
         Raises:
             ValueError: The evidence's baseline is not strictly between 0 and 1, or ``until_us`` is missing.
         """
+        # State, commands and signals repeat it.
+        reason = shown(reason)
         key, now = id_of(target), moment.time_us
         if response.mode is not Mode.ENFORCE:
             tripped = self.virtual.fire(key, response, now, until_us)

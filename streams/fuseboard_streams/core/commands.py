@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fuseboard_streams.core.breaker import Breaker, Evidence
     from fuseboard_streams.core.breaker_params import BreakerParams
 
-__all__ = ["describe_evidence", "describe_reason", "to_command"]
+__all__ = ["describe_evidence", "describe_reason", "shown", "to_command"]
 
 _SUBJECT_LENGTH = 120
 """Characters of a name that are shown: names come from outside and may be as long as a record."""
@@ -125,8 +125,13 @@ def describe_reason(breaker: Breaker, params: BreakerParams) -> str:
         case Cause.NO_PROBES:
             return f"{params.empty_waves} waves of probes of {name} in a row brought no result{again}"
         case _:
-            given = _name(breaker.reason, _REASON_LENGTH)
+            given = shown(breaker.reason)
             return given or describe_evidence(breaker.subject, breaker.evidence, breaker.decided_at)
+
+
+def shown(reason: str) -> str:
+    """A reason that somebody gave as one line of at most 500 characters, for people."""
+    return _name(reason, _REASON_LENGTH)
 
 
 def _name(name: str, length: int = _SUBJECT_LENGTH) -> str:

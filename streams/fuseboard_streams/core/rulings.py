@@ -10,7 +10,7 @@ from fuseboard_schemas.keys import breaker_id, home_key
 from fuseboard_schemas.records import BreakerCommand, Mode, Signal, SignalLevel
 from fuseboard_streams.core.breaker import Evidence, Moment
 from fuseboard_streams.core.breakers import Outcome
-from fuseboard_streams.core.commands import describe_evidence, to_command
+from fuseboard_streams.core.commands import describe_evidence, shown, to_command
 from fuseboard_streams.core.requests import Trip
 from fuseboard_streams.core.ruleset import CapTest
 
@@ -153,7 +153,7 @@ def trip_of(firing: Firing, event_id: str | None, offset: int | None) -> Trip:
     evidence = Evidence(calls=facts.calls, failures=facts.failures, since_us=facts.since_us)
     return Trip(
         firing.target, variant.response, firing.view.rule.metric, Moment(firing.time_us, event_id, offset), evidence,
-        facts.value, facts.reason, firing.until_us, hard=isinstance(variant.test, CapTest),
+        facts.value, shown(facts.reason), firing.until_us, hard=isinstance(variant.test, CapTest),
     )  # fmt: skip
 
 

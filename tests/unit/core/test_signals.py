@@ -74,6 +74,15 @@ def test_a_signal_said_again_under_its_id_is_told_once() -> None:
         ({"null_p0": 1.5}, DeadLetterReason.INVALID_FIELD, "null_p0 is 1.5"),
         ({"failures": -1}, DeadLetterReason.INVALID_FIELD, "failures is -1"),
         ({"ts": 5}, DeadLetterReason.ANCIENT, "before 2000"),
+        ({"reason": "é" * 2_049}, DeadLetterReason.INVALID_FIELD, "reason is longer than 4096 bytes"),
+        *(
+            ({name: "x" * 257}, DeadLetterReason.INVALID_FIELD, f"{name} is longer than 256 bytes")
+            for name in ("signal_id", "source", "metric", "event_id", "rule", "rules_version", "tool", "trace_id")
+        ),
+        *(
+            ({name: ""}, DeadLetterReason.INVALID_FIELD, f"{name} is empty")
+            for name in ("signal_id", "source", "metric")
+        ),
     ],
     ids=lambda value: str(value)[:40],
 )
