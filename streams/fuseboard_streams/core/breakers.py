@@ -31,7 +31,8 @@ Choices that the picture does not show:
   cooldown goes on doubling where it was. Nothing else remembers: a release by a person, a window or quiet does not.
 * A hold that may be probed waits with its cooldown over while another kind of hold is there, or an order.
 * Under FORCED_OPEN the order's action is joined with the holds'; under FORCED_CLOSED nothing is enforced and nothing
-  climbs, and when it ends every rung is in force anew. A new order replaces the one before.
+  climbs, and when it ends every rung is in force anew. A new order replaces the one before,
+  but a hold by hand never ends what is held open for longer.
 * Nothing is weakened without a command whose cause is a release: PROBES_PASSED, CONDITION_CLEARED, EXPIRED, OVERRIDE,
   RULE_REMOVED or ATTRIBUTED.
 
@@ -166,7 +167,8 @@ class Breakers:
 
         Args:
             target: What to cut off.
-            moment: Stream time, id and offset of the deciding event.
+            moment: Stream time, id and offset of the deciding event, and when it was made: only what was made under the
+                present rung shows that it does not do.
             response: What follows when the rule fires.
             evidence: What it rests on; None: nothing that can be counted.
             reason: One line for people, cut after 500 characters; empty: made from the evidence.
@@ -192,7 +194,7 @@ class Breakers:
         if held is None:
             after = transitions.begin_hold(before, moment, response, evidence, reason, until_us)
             return Fired(Outcome.TRIPPED, (self._write(after),))
-        if held.listens and now > held.applied_at and not before.bypassed:
+        if held.listens and moment.made_at > held.applied_at and not before.bypassed:
             after = transitions.climb(before, before.holds.index(held), moment, evidence, reason)
             return Fired(Outcome.CLIMBED, (self._write(after),))
         self._note(before, held, transitions.fire_again(held, now, until_us))

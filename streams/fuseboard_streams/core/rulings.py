@@ -147,12 +147,13 @@ class Rulings:
         self._outputs.append(Output("signals", key.encode(), signal))
 
 
-def trip_of(firing: Firing, event_id: str | None, offset: int | None) -> Trip:
-    """What a rule found in one record, or at a tick."""
+def trip_of(firing: Firing, event_id: str | None, offset: int | None, made_us: int | None) -> Trip:
+    """What a rule found in one record that was made at a time, or at a tick."""
     variant, facts = firing.view.variants[firing.variant], firing.facts
     evidence = Evidence(calls=facts.calls, failures=facts.failures, since_us=facts.since_us)
     return Trip(
-        firing.target, variant.response, firing.view.rule.metric, Moment(firing.time_us, event_id, offset), evidence,
+        firing.target, variant.response, firing.view.rule.metric,
+        Moment(firing.time_us, event_id, offset, made_us), evidence,
         facts.value, shown(facts.reason), firing.until_us, hard=isinstance(variant.test, CapTest),
     )  # fmt: skip
 

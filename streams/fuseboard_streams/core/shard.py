@@ -328,7 +328,7 @@ class Shard:
                 self.counters.late += heard.late
                 if not heard.late:
                     for firing in self._engine.on_signal(heard.record, heard.stream):
-                        self._decisions.heard(firing, heard.record.event_id, heard.offset)
+                        self._decisions.heard(firing, heard.record.event_id, heard.offset, heard.ts)
                 self._follower.on_signals((heard,))
 
     def _hear(self, each: Received[Signal]) -> Heard | None:
@@ -530,7 +530,7 @@ class Shard:
         if len(piece) == 0:
             return
         self.counters.late += int(np.count_nonzero(piece.events.late))
-        self._decisions.fire(self._find(piece), piece.events)
+        self._decisions.fire(self._find(piece), piece)
         self._told[piece.events.topic](piece.events, piece.stream, piece.actor)
 
     def _find(self, piece: EventPiece) -> list[Firing]:

@@ -8,13 +8,20 @@ from typing import Any
 import pytest
 
 from fuseboard_schemas.keys import home_partition
-from fuseboard_schemas.records import DeadLetterReason, Outcome, Scope, Signal, SignalLevel
+from fuseboard_schemas.records import Action, BreakerCommand, DeadLetterReason, Outcome, Scope, Signal, SignalLevel
 from fuseboard_streams.core.inputs import Received
 from fuseboard_streams.core.settings import SECOND, CoreSettings
 from fuseboard_streams.core.shard import Shard, is_echo
+from fuseboard_streams.rules.compile import compile_rules
 from tests.support.calls import SEEDS, T0, Call, fold
 from tests.support.events import Remembering, give, signals
 
+LADDER = b"""
+version: 1
+breakers:
+  tone: {metric: signals.tone, scope: ACTOR, test: {kind: signal}, mode: enforce, severity: critical,
+         ladder: [{action: REQUIRE_APPROVAL}, {action: HALT}]}
+"""
 TARGET = {"tenant": "default", "scope": Scope.ACTOR, "actor": "a"}
 
 
@@ -139,3 +146,22 @@ def test_what_shards_publish_themselves_is_passed_over() -> None:
     give(shard, signals(*own))
     assert told.signals == []
     assert (shard.stream_time, shard.counters.events) == before
+
+
+def test_a_finding_of_before_a_step_of_the_ladder_does_not_climb_it() -> None:
+    """However late it is read: it says nothing about how things are under that step."""
+    rules = compile_rules(LADDER, "a.yaml").rules
+    shard = Shard(0, 1, CoreSettings(), SEEDS, rules)
+    fold(shard, [Call(-1)])
+    found = {"level": SignalLevel.TRIP, "metric": "tone"}
+    for several, action in (
+        ([signal(0, **found)], Action.REQUIRE_APPROVAL),
+        ([signal(60, metric="other"), signal(-200, **found), signal(4, **found)], None),
+        ([signal(6, **found)], Action.HALT),
+    ):
+        shard.begin()
+        shard.fold(signals(*several))
+        commands = [each.record for each in shard.take_outputs() if isinstance(each.record, BreakerCommand)]
+        shard.encode_changes(0)
+        shard.commit()
+        assert [each.action for each in commands] == ([] if action is None else [action])
