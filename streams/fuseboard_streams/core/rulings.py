@@ -99,6 +99,9 @@ class Rulings:
         reason: str,
     ) -> None:
         """Publish what came of a firing."""
+        if fired.outcome is Outcome.REFUSED:
+            self._counters.sessions_refused += 1
+            return
         if fired.outcome is not Outcome.NOTHING:
             self._counters.trips += response.mode is Mode.ENFORCE
             self._counters.watched += response.mode is not Mode.ENFORCE

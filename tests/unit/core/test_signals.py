@@ -34,8 +34,13 @@ def signal(at: float = 0, **fields: Any) -> Signal:
 
 
 def watched(partitions: int = 1) -> tuple[Shard, Remembering]:
+    """A shard that has seen a call of two actors, if they belong to it."""
     follower = Remembering()
-    return Shard(0, partitions, CoreSettings(), SEEDS, follower=follower), follower
+    shard = Shard(0, partitions, CoreSettings(), SEEDS, follower=follower)
+    fold(shard, [Call(-100, actor=actor) for actor in "ab"])
+    shard.take_rejected()
+    shard.counters.rejected = 0
+    return shard, follower
 
 
 def test_signals_are_told_once_and_in_order() -> None:
@@ -143,6 +148,7 @@ def test_what_shards_publish_themselves_is_passed_over() -> None:
     assert all(is_echo(Received(0, 0, each)) for each in own)
     assert not is_echo(Received(0, 0, signal()))
     before = shard.stream_time, shard.counters.events
+    told.signals.clear()
     give(shard, signals(*own))
     assert told.signals == []
     assert (shard.stream_time, shard.counters.events) == before
