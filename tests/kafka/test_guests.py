@@ -207,6 +207,7 @@ breakers:
     test: {kind: signal, source: quix_judge, level: trip}
     action: HALT
     mode: enforce
+blast_radius: {tenant_actors: 100%, at_least: 10, window: 1m}
 """
 
 

@@ -315,7 +315,9 @@ class Transitions:
         if not hold.probes:
             return replace(hold, cooldown_us=0, probe_at=None)
         half = cooldown_of(hold.plan, hold.backoff) // 2
-        cooldown = half + _fraction_of(half, before.breaker_id, self.next_epoch(before, now))
+        jittered = half + _fraction_of(half, before.breaker_id, self.next_epoch(before, now))
+        # What is published is what is waited for.
+        cooldown = max(jittered, self._params.min_cooldown_us)
         return replace(hold, cooldown_us=cooldown, probe_at=self._after(now, cooldown))
 
     # --- probes

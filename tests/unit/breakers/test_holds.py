@@ -156,6 +156,16 @@ def test_a_rung_is_climbed_after_the_acknowledgement_or_five_seconds() -> None:
     assert [b.action for b in late.log] == [Action.FAST_MODEL_ONLY, Action.READ_ONLY, Action.HALT]
 
 
+def test_a_cooldown_below_the_shortest_is_published_as_what_it_is() -> None:
+    plan = RecoveryPlan(cooldown_us=2 * SECOND, max_cooldown_us=4 * SECOND)
+    scene = Scene()
+    scene.fire(replace(FAILING, recovery=plan), 0)
+    assert scene.command.cooldown_ms == 15_000
+    assert scene.command.retry_at == NOON + 15 * SECOND
+    assert scene.wait(14) == []
+    assert scene.wait(15) == [(BreakerState.HALF_OPEN, Cause.COOLDOWN_OVER)]
+
+
 def test_what_was_made_before_the_rung_shows_nothing_about_it_however_late_it_is_decided() -> None:
     scene = Scene()
     scene.fire(BURST, 0)
