@@ -21,6 +21,8 @@ _TARGETS: dict[Scope, tuple[str, ...]] = {
     Scope.SESSION: ("actor", "trace_id"),
 }
 """What each scope needs beside the tenant."""
+_SIGNAL_WORDS = ("actor", "tool", "trace_id", "event_id", "rule", "rules_version", "reason")
+"""What may be missing from a signal, or empty, but has a longest length."""
 
 
 def check_identity(tenant: str, actor: str | None, tool: str | None) -> str | None:
@@ -29,6 +31,14 @@ def check_identity(tenant: str, actor: str | None, tool: str | None) -> str | No
     A name is 1 to 256 bytes of UTF-8 without NUL. An actor or tool that is None is not looked at.
     """
     return _check_names({"tenant": tenant, "actor": actor, "tool": tool})
+
+
+def check_ids(event_id: str | None, trace_id: str | None) -> str | None:
+    """Why these ids of an event cannot be used, or None if they can: they have at most 256 bytes, or are None."""
+    for name, value in (("event_id", event_id), ("trace_id", trace_id)):
+        if value is not None and len(value.encode()) > MAX_NAME_BYTES:
+            return f"{name} is longer than {MAX_NAME_BYTES} bytes: give ids of a usual length"
+    return None
 
 
 def check_target(
@@ -46,10 +56,25 @@ def check_target(
 
 
 def check_signal(signal: Signal) -> str | None:
-    """Why a signal cannot be used, or None if it can: its target, and that its numbers are numbers."""
-    wrong = check_target(signal.scope, signal.tenant, signal.actor, signal.tool, signal.trace_id)
-    if wrong is not None:
-        return wrong
+    """Why a signal cannot be used, or None if it can: its target, how long its words are, and its numbers."""
+    return (
+        check_target(signal.scope, signal.tenant, signal.actor, signal.tool, signal.trace_id)
+        or _check_signal_words(signal)
+        or _check_signal_numbers(signal)
+    )
+
+
+def _check_signal_words(signal: Signal) -> str | None:
+    """What a worker repeats of a signal in its own records must leave them far below a megabyte."""
+    for name in _SIGNAL_WORDS:
+        word: str | None = getattr(signal, name)
+        most = MAX_REASON_BYTES if name == "reason" else MAX_NAME_BYTES
+        if word is not None and len(word.encode()) > most:
+            return f"{name} is longer than {most} bytes: shorten it"
+    return _check_names({"signal_id": signal.signal_id, "source": signal.source, "metric": signal.metric})
+
+
+def _check_signal_numbers(signal: Signal) -> str | None:
     for name in ("value", "evidence_log10", "null_p0"):
         number: float | None = getattr(signal, name)
         if number is not None and not isfinite(number):

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("fuseboard.view")
 
 _HOLDING = frozenset({BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.FORCED_OPEN})
+_FORGOTTEN = 10_000
+"""Sessions that are over and whose epochs are remembered."""
 _ACTOR_SCOPES = frozenset({Scope.ACTOR, Scope.ACTOR_TOOL, Scope.SESSION})
 NEVER = float("-inf")
 
@@ -54,6 +56,10 @@ def is_tool(wanted: str) -> bool:
 def is_tenant(wanted: str) -> bool:
     """Whether an interest is one in a whole tenant."""
     return wanted.startswith(f"{Scope.TENANT}:")
+
+
+def _is_session(key: str) -> bool:
+    return key.startswith(f"{Scope.SESSION}:")
 
 
 def every_tool(tenant: str) -> str:
@@ -144,9 +150,10 @@ class View:
         self._interests: frozenset[str] = frozenset()
         self._lock = threading.Lock()
         self._freshness: dict[str, Freshness] = {}
-        self._commands: dict[str, BreakerCommand] = {}
+        self._breakers: dict[str, Breaker] = {}
         self._epochs: dict[str, int] = {}
         self._offsets: dict[str, int] = {}
+        self._forgotten: dict[str, int] = {}
         self._unacknowledged: dict[str, Applied] = {}
         self._acknowledge: list[Applied] = []
         self._dirty = False
@@ -196,17 +203,18 @@ class View:
         if command is None:
             if offset is not None and offset < self._offsets.get(key, -1):
                 return
-            if self._commands.pop(key, None) is not None:
-                self._dirty = True
+            self._keep(key, None)
             self._unacknowledged.pop(key, None)
+            if _is_session(key):
+                self._forget(key)
             return
-        if command.epoch <= self._epochs.get(key, -1):
+        if command.epoch <= self._epochs.get(key, self._forgotten.get(key, -1)):
             return
+        self._forgotten.pop(key, None)
         self._epochs[key] = command.epoch
         if offset is not None:
             self._offsets[key] = offset
-        self._commands[key] = command
-        self._dirty = True
+        self._keep(key, Breaker.of(command))
         if catching_up or about not in self._interests:
             self._unacknowledged[key] = Applied(command, partition)
         else:
@@ -232,7 +240,7 @@ class View:
         """Replace the snapshot by one with everything applied so far."""
         if not self._dirty and covered is None:
             return
-        breakers = {key: breaker for key, command in self._commands.items() if (breaker := Breaker.of(command))}
+        breakers = dict(self._breakers)
         sessions = frozenset(
             actor_key(breaker.command.tenant, breaker.command.actor or "")
             for breaker in breakers.values()
@@ -279,9 +287,10 @@ class View:
         self.snapshot = Snapshot()
         for fresh in self._freshness.values():
             fresh.until = NEVER
-        self._commands = {}
+        self._breakers = {}
         self._epochs = {}
         self._offsets = {}
+        self._forgotten = {}
         self._unacknowledged = {}
         self._acknowledge = []
         self._dirty = False
@@ -290,6 +299,26 @@ class View:
         """Whether a breaker id is about something that is kept."""
         about = self._about(key)
         return about is not None and self._kept(about)
+
+    def _keep(self, key: str, breaker: Breaker | None) -> None:
+        """Keep what is enforced; what holds nothing back needs no memory but that of its epoch."""
+        if breaker is not None:
+            self._breakers[key] = breaker
+            self._dirty = True
+        elif self._breakers.pop(key, None) is not None:
+            self._dirty = True
+
+    def _forget(self, key: str) -> None:
+        """A session is over and its breaker gone; there are always new ones, so that all of them cannot be remembered.
+
+        The last are: when a partition is read again, what they were told before is not to count once more.
+        """
+        self._offsets.pop(key, None)
+        epoch = self._epochs.pop(key, None)
+        if epoch is not None:
+            self._forgotten[key] = epoch
+            if len(self._forgotten) > _FORGOTTEN:
+                del self._forgotten[next(iter(self._forgotten))]
 
     def _kept(self, about: str) -> bool:
         return (tenant_of(about) if is_tool(about) else about) in self._interests

@@ -1,13 +1,16 @@
 """The runbook that commands name can be read by whoever has the package alone."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from fuseboard_schemas.runbooks import packaged_name
 from fuseboard_streams.cli import runbook_command
 from fuseboard_streams.cli.render.breakers import breaker_words
+from fuseboard_streams.rules.compile import PACKAGED, compile_rules
 from tests.cli.samples import NOW, command
 from tests.cli.support import run
 
@@ -19,8 +22,25 @@ def test_it_is_printed() -> None:
     assert run("runbook").stdout.split() == sorted(path.stem for path in PAGE.parent.glob("*.md"))
     text = PAGE.read_text(encoding="utf-8")
     assert run("runbook", "tool-failing").stdout.strip() == text.strip()
-    assert json.loads(run("runbook", "--json").stdout) == ["tool-failing"]
+    assert json.loads(run("runbook", "--json").stdout) == run("runbook").stdout.split()
     assert json.loads(run("runbook", "tool-failing", "--json").stdout) == {"name": "tool-failing", "text": text}
+
+
+def test_every_packaged_rule_names_one_that_is_there() -> None:
+    """It is found by the name in the command, from the package alone, and is about that rule."""
+    rules = compile_rules(PACKAGED.read_bytes(), "packaged").rules.rules
+    named = {rule.rule: rule.base.response.runbook for rule in rules}
+    assert named.pop("actor-failing") == named["tool-failing"], "one page is about both"
+    assert len(named) > 10
+    for rule, runbook in named.items():
+        name = packaged_name(runbook or "")
+        assert name == rule
+        page = run("runbook", name).stdout
+        assert page.startswith(f"# Runbook: {rule}\n")
+        for heading in ("Look", "What not to do"):
+            assert f"\n## {heading}\n" in page
+        assert not set(re.findall(r"--rule (\S+)", page)) - {rule}
+    assert set(run("runbook").stdout.split()) == set(named)
 
 
 def test_the_path_in_a_command_is_a_name_too() -> None:
@@ -35,7 +55,8 @@ def test_what_breakers_show_says_works() -> None:
 def test_one_that_is_not_there_is_refused_with_those_that_are() -> None:
     result = run("runbook", "nope")
     assert result.exit_code == 2
-    assert "Those there are: tool-failing." in " ".join(result.stderr.split())
+    there = ", ".join(run("runbook").stdout.split())
+    assert f"Those there are: {there}." in " ".join(result.stderr.split())
 
 
 def test_a_wheel_has_them_inside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,10 +15,10 @@ from benchmarks._processes import running
 from fuseboard import Action, Fuseboard, ToolBlocked
 from fuseboard.guest import Signal, SignalWriter, signal_record, to_message
 from fuseboard_schemas.keys import actor_key, partition_for
-from fuseboard_schemas.records import BreakerCommand, BreakerState, Cause
+from fuseboard_schemas.records import BreakerCommand, BreakerState, Cause, Effect, Outcome, ToolCall
 from tests.support.brokers import delete_topics
 from tests.support.guests import Judge, Score, judge, write_scores
-from tests.support.workers import T0_US, Read, WorkerThread, read, until
+from tests.support.workers import T0_US, Read, WorkerThread, produce, read, run, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -207,14 +207,25 @@ breakers:
     test: {kind: signal, source: quix_judge, level: trip}
     action: HALT
     mode: enforce
+blast_radius: {tenant_actors: 100%, at_least: 10, window: 1m}
 """
 
 
 @contextlib.contextmanager
-def obeying(stage: Stage) -> Iterator[WorkerThread]:
-    """A worker with these rules."""
+def obeying(stage: Stage, actors: list[str], tools: tuple[str, ...] = ("refund",)) -> Iterator[WorkerThread]:
+    """A worker with these rules that knows these actors and their tools: each has made a call."""
     file = stage.folder / "rules.yaml"
     file.write_text(RULES, encoding="utf-8")
+    calls = [
+        ToolCall(
+            event_id=f"{actor} {tool}", ts=T0_US, tenant="default", actor=actor, tool=tool, effect=Effect.WRITE,
+            outcome=Outcome.OK,
+        )
+        for actor in actors
+        for tool in tools
+    ]  # fmt: skip
+    produce(stage.bootstrap, stage.names.tool_calls, calls)
+    run(stage.bootstrap, stage.names.prefix, rules=str(file))
     with WorkerThread(stage.bootstrap, stage.names.prefix, {"rules": str(file)}) as worker:
         yield worker
     assert worker.failure is None, worker.failure
@@ -277,7 +288,7 @@ def judged_badly(*actors: str) -> list[list[Score | bytes]]:
 def test_low_scores_hold_a_tool_back_until_a_person_approves(stage: Stage, faust: Judge) -> None:
     actors = [f"bad/{i}" for i in range(5)]
     write_scores(stage.bootstrap, stage.names.prefix, judged_badly(*actors))
-    with obeying(stage), stage.played_by(faust, "first") as arrived:
+    with obeying(stage, actors), stage.played_by(faust, "first") as arrived:
         arrived(3 * len(actors))
         found = opened(stage, "low-scores", len(actors))
         assert sorted(each.breaker_id for each in found) == [
@@ -296,7 +307,7 @@ def test_low_scores_hold_a_tool_back_until_a_person_approves(stage: Stage, faust
 def test_a_low_mean_halts_an_actor(stage: Stage, quix: Judge) -> None:
     actors = [f"bad/{i}" for i in range(5)]
     write_scores(stage.bootstrap, stage.names.prefix, judged_badly(*actors))
-    with obeying(stage), stage.played_by(quix, "first") as arrived:
+    with obeying(stage, actors), stage.played_by(quix, "first") as arrived:
         arrived(len(actors))
         found = opened(stage, "mean-score", len(actors))
         assert sorted(each.breaker_id for each in found) == [f"ACTOR:default/bad%2F{i}" for i in range(len(actors))]
@@ -310,7 +321,7 @@ def test_a_repeated_signal_opens_nothing_twice(stage: Stage, faust: Judge) -> No
     """A guest that has lost its state says all of it again, under the same ids: nobody is told anything new."""
     actors = [f"bad/{i}" for i in range(4)]
     write_scores(stage.bootstrap, stage.names.prefix, judged_badly(*actors))
-    with obeying(stage):
+    with obeying(stage, actors, ("refund", "other")):
         with stage.played_by(faust, "first") as arrived:
             arrived(3 * len(actors))
         before = opened(stage, "low-scores", len(actors))
@@ -336,7 +347,7 @@ def test_what_no_rule_asks_for_opens_nothing(stage: Stage) -> None:
         {"scope": "ACTOR", "tool": None},
         {"scope": "SESSION", "tool": None, "trace_id": "t"},
     ]
-    with obeying(stage):
+    with obeying(stage, ["agent"]):
         for changes in others:
             send(stage, signal_record(**described(wanted) | changes))
         send(stage, wanted)

@@ -31,6 +31,8 @@ class BreakerParams:
     """Waves in a row without a result after which the breaker reopens."""
     forget_after_us: int = 7 * 86_400 * _SECOND
     """A breaker closed for longer is removed, with a tombstone."""
+    forget_session_us: int = 300 * _SECOND
+    """A session's breaker closed for longer is removed: hardly anybody comes back to a session that is over."""
     client_window_us: int = 60 * _SECOND
     """A client seen within this time shares a wave's probes."""
     p1_floor: float = 0.3
@@ -72,4 +74,9 @@ class BreakerParams:
         this can run all timers known when it starts, cut at their times, and no timer made inside the piece falls due
         inside it. What people order and what is told at ticks may be due at once: it comes between pieces.
         """
-        return min(min(self.base_cooldown_us, self.max_cooldown_us) // 2, self.wave_us, self.forget_after_us)
+        return min(
+            min(self.base_cooldown_us, self.max_cooldown_us) // 2,
+            self.wave_us,
+            self.forget_after_us,
+            self.forget_session_us,
+        )

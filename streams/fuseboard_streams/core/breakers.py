@@ -31,7 +31,8 @@ Choices that the picture does not show:
   cooldown goes on doubling where it was. Nothing else remembers: a release by a person, a window or quiet does not.
 * A hold that may be probed waits with its cooldown over while another kind of hold is there, or an order.
 * Under FORCED_OPEN the order's action is joined with the holds'; under FORCED_CLOSED nothing is enforced and nothing
-  climbs, and when it ends every rung is in force anew. A new order replaces the one before.
+  climbs, and when it ends every rung is in force anew. A new order replaces the one before,
+  but a hold by hand never ends what is held open for longer.
 * Nothing is weakened without a command whose cause is a release: PROBES_PASSED, CONDITION_CLEARED, EXPIRED, OVERRIDE,
   RULE_REMOVED or ATTRIBUTED.
 
@@ -48,14 +49,16 @@ nothing when results come back within their wave. From here a probe that hangs l
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING, TypeAlias
 
 from fuseboard_detectors.probes import ProbeVerdict
-from fuseboard_schemas.records import BreakerState, Cause, Effect, Mode, Recovery
+from fuseboard_schemas.records import BreakerState, Cause, Effect, Mode, Recovery, Scope
 from fuseboard_streams.core.breaker import Breaker, Evidence, Moment, id_of
+from fuseboard_streams.core.commands import shown
 from fuseboard_streams.core.holds import RuleHold, ceil_second
 from fuseboard_streams.core.orders import answer_order
 from fuseboard_streams.core.transitions import Transitions, What
@@ -89,6 +92,8 @@ class Outcome(Enum):
     """A hold began; of a rule that only watches, a virtual one."""
     CLIMBED = auto()
     """Its hold went up a rung."""
+    REFUSED = auto()
+    """Nothing: as many sessions of its tenant are held as may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +118,20 @@ class Breakers:
     Between :meth:`begin` and :meth:`commit` every change can be taken back by :meth:`rollback`; states are immutable
     and replaced on write. A breaker that is closed costs memory, and nothing per tick. Calls come in the order of
     stream time: whoever fires or probes at a time has first run the timers due before it.
+
+    Args:
+        params: Of their automatic life.
+        sessions: How many sessions of a tenant may be held at a time; None: any number.
     """
 
-    def __init__(self, params: BreakerParams) -> None:
+    def __init__(self, params: BreakerParams, sessions: int | None = None) -> None:
         self._params = params
+        self._most_sessions = sessions
         self._transitions = Transitions(params)
         self.virtual = VirtualHolds()
         self._rows: dict[str, Breaker] = {}
         self._open: set[str] = set()
+        self._alive: Counter[tuple[Scope, str]] = Counter()
         self._undo: dict[str, Breaker | None] | None = None
         # Timers by (due, id). An entry counts only while its breaker still has that due, others are skipped when they
         # come up. One may be in it twice: the first run moves the due on, so that the second is skipped.
@@ -141,6 +152,14 @@ class Breakers:
     def open_ids(self) -> tuple[str, ...]:
         """The ids of all breakers that are not CLOSED, in order."""
         return tuple(sorted(self._open))
+
+    def alive(self, scope: Scope, tenant: str) -> int:
+        """How many breakers of a tenant and scope are not CLOSED."""
+        return self._alive[scope, tenant]
+
+    def alive_of(self, scope: Scope) -> int:
+        """How many breakers of a scope are not CLOSED."""
+        return sum(count for (each, _), count in self._alive.items() if each is scope)
 
     @property
     def all_closed(self) -> bool:
@@ -165,19 +184,22 @@ class Breakers:
 
         Args:
             target: What to cut off.
-            moment: Stream time, id and offset of the deciding event.
+            moment: Stream time, id and offset of the deciding event, and when it was made: only what was made under the
+                present rung shows that it does not do.
             response: What follows when the rule fires.
             evidence: What it rests on; None: nothing that can be counted.
-            reason: One line for people; empty: made from the evidence.
+            reason: One line for people, cut after 500 characters; empty: made from the evidence.
             until_us: When the rule's window rolls over; needed for ``WINDOW``, except on a session.
 
         Returns:
-            What came of it. With ``NOTHING`` there is nothing to publish, and the breaker is the very object that it
-            was before, unless its condition had to be noted.
+            What came of it. With ``NOTHING`` or ``REFUSED`` there is nothing to publish, and the breaker is the very
+            object that it was before, unless its condition had to be noted.
 
         Raises:
             ValueError: The evidence's baseline is not strictly between 0 and 1, or ``until_us`` is missing.
         """
+        # State, commands and signals repeat it.
+        reason = shown(reason)
         key, now = id_of(target), moment.time_us
         if response.mode is not Mode.ENFORCE:
             tripped = self.virtual.fire(key, response, now, until_us)
@@ -187,9 +209,11 @@ class Breakers:
         transitions = self._transitions
         evidence = evidence or Evidence()
         if held is None:
+            if self._full(before):
+                return Fired(Outcome.REFUSED)
             after = transitions.begin_hold(before, moment, response, evidence, reason, until_us)
             return Fired(Outcome.TRIPPED, (self._write(after),))
-        if held.listens and now > held.applied_at and not before.bypassed:
+        if held.listens and moment.made_at > held.applied_at and not before.bypassed:
             after = transitions.climb(before, before.holds.index(held), moment, evidence, reason)
             return Fired(Outcome.CLIMBED, (self._write(after),))
         self._note(before, held, transitions.fire_again(held, now, until_us))
@@ -426,6 +450,12 @@ class Breakers:
             holds: Iterable[RuleHold] = (after if hold is held else hold for hold in before.holds)
             self._write(self._transitions.timed(replace(before, holds=tuple(holds))))
 
+    def _full(self, breaker: Breaker) -> bool:
+        """Whether it would be one session more than may be held."""
+        if breaker.scope is not Scope.SESSION or self._most_sessions is None:
+            return False
+        return breaker.state is BreakerState.CLOSED and self.alive(Scope.SESSION, breaker.tenant) >= self._most_sessions
+
     def _counts(self, breaker: Breaker, epoch: int) -> bool:
         if breaker.state is not BreakerState.HALF_OPEN:
             return False
@@ -442,18 +472,32 @@ class Breakers:
             self._undo[key] = self._rows.get(key)
 
     def _store(self, key: str, breaker: Breaker | None) -> None:
+        before = self._rows.get(key)
         if breaker is None:
             self._rows.pop(key, None)
-            self._open.discard(key)
-            return
-        self._rows[key] = breaker
-        if breaker.state is BreakerState.CLOSED:
-            self._open.discard(key)
         else:
-            self._open.add(key)
+            self._rows[key] = breaker
+        known = breaker or before
+        if known is not None:
+            self._count(known, is_open=breaker is not None and breaker.state is not BreakerState.CLOSED)
+        if breaker is None:
+            return
         if breaker.due is not None:
             heapq.heappush(self._heap, (breaker.due, key))
             self._drop_stale_timers()
+
+    def _count(self, breaker: Breaker, *, is_open: bool) -> None:
+        key, group = breaker.breaker_id, (breaker.scope, breaker.tenant)
+        if is_open == (key in self._open):
+            return
+        if is_open:
+            self._open.add(key)
+            self._alive[group] += 1
+            return
+        self._open.discard(key)
+        self._alive[group] -= 1
+        if not self._alive[group]:
+            del self._alive[group]
 
     def _drop_stale_timers(self) -> None:
         # Each transition leaves the old timer behind, for up to a week: a breaker that keeps changing would fill the

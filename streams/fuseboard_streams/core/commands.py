@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fuseboard_streams.core.breaker import Breaker, Evidence
     from fuseboard_streams.core.breaker_params import BreakerParams
 
-__all__ = ["describe_evidence", "describe_reason", "to_command"]
+__all__ = ["describe_evidence", "describe_reason", "shown", "time_words", "to_command"]
 
 _SUBJECT_LENGTH = 120
 """Characters of a name that are shown: names come from outside and may be as long as a record."""
@@ -125,13 +125,23 @@ def describe_reason(breaker: Breaker, params: BreakerParams) -> str:
         case Cause.NO_PROBES:
             return f"{params.empty_waves} waves of probes of {name} in a row brought no result{again}"
         case _:
-            given = _name(breaker.reason, _REASON_LENGTH)
+            given = shown(breaker.reason)
             return given or describe_evidence(breaker.subject, breaker.evidence, breaker.decided_at)
+
+
+def shown(reason: str) -> str:
+    """A reason that somebody gave as one line of at most 500 characters, for people."""
+    return _name(reason, _REASON_LENGTH)
 
 
 def _name(name: str, length: int = _SUBJECT_LENGTH) -> str:
     short = name if len(name) <= length else name[: length - 1] + "…"
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in short)
+
+
+def time_words(time_us: int) -> str:
+    """A time with its date, for people, in whole seconds by UTC."""
+    return _time(time_us, -_DAY_US)
 
 
 def _time(time_us: int, at_us: int) -> str:

@@ -43,6 +43,8 @@ class ShardCounters:
     """Numbers of panes that were skipped: some have been lost."""
     panes_late: int = 0
     """Panes that came after their second had been decided: they count in the next one."""
+    sessions_refused: int = 0
+    """Trips of sessions that held nothing, because as many of their tenant are held as may be."""
     withheld: int = 0
     """Automatic trips of actors that the guard did not grant."""
 

@@ -29,10 +29,9 @@ if TYPE_CHECKING:
     from fuseboard_streams.core.clearing import Clearing
     from fuseboard_streams.core.counters import ShardCounters
     from fuseboard_streams.core.engine import Engine
-    from fuseboard_streams.core.events import ActorEvents
+    from fuseboard_streams.core.events import EventPiece
     from fuseboard_streams.core.firing import Firing
     from fuseboard_streams.core.identity import Identities
-    from fuseboard_streams.core.prepare import ToolCalls
     from fuseboard_streams.core.rulebook import FailureLevel, Rulebook
     from fuseboard_streams.core.second_stage import SecondStage
     from fuseboard_streams.core.settings import CoreSettings
@@ -151,28 +150,31 @@ class Decisions:
         for firing in sorted(self._engine.on_calls(piece, on_time), key=lambda each: each.order):
             # A tick comes before the event that follows it, the rules after the statistics.
             order = _TICKS if firing.decided is None else _RULES
-            self._pending.append((firing.position, order, partial(self._fire, firing, piece.calls)))
+            self._pending.append((firing.position, order, partial(self._fire, firing, piece)))
         for at in self._gates.candidates(piece, on_time).tolist():
             self._pending.append((at, _GATES, partial(self._judge, piece, at)))
         for _, _, publish in sorted(self._pending, key=lambda p: (p[0], p[1])):
             publish()
         self._pending.clear()
 
-    def fire(self, firings: Sequence[Firing], events: ToolCalls | ActorEvents | None) -> None:
+    def fire(self, firings: Sequence[Firing], piece: Piece | EventPiece | None) -> None:
         """Take what rules found in a run of events, or at a tick, in its order."""
         for firing in sorted(firings, key=lambda each: each.order):
-            self._fire(firing, events)
+            self._fire(firing, piece)
 
-    def _fire(self, firing: Firing, events: ToolCalls | ActorEvents | None) -> None:
-        event_id, offset = None, None
-        if events is not None and firing.decided is not None:
-            event_id = events.strings("event_id", np.array([firing.decided]))[0]
-            offset = int(events.offset[firing.decided])
-        self.heard(firing, event_id, offset)
+    def _fire(self, firing: Firing, piece: Piece | EventPiece | None) -> None:
+        at = firing.decided
+        if piece is None or at is None:
+            self.heard(firing, None, None, None)
+            return
+        events = piece.calls if isinstance(piece, Piece) else piece.events
+        event_id = events.strings("event_id", np.array([at]))[0]
+        made = _began(piece, at) if isinstance(piece, Piece) else int(piece.events.ts[at])
+        self.heard(firing, event_id, int(events.offset[at]), made)
 
-    def heard(self, firing: Firing, event_id: str | None, offset: int | None) -> None:
-        """Take what a rule found in one record."""
-        trip = trip_of(firing, event_id, offset)
+    def heard(self, firing: Firing, event_id: str | None, offset: int | None, made_us: int | None) -> None:
+        """Take what a rule found in one record that was made at a time, microseconds, or at a tick."""
+        trip = trip_of(firing, event_id, offset, made_us)
         if not self._second.ask(trip):
             self.rulings.fire(trip)
             self._clearing.note(firing)
@@ -183,7 +185,7 @@ class Decisions:
 
     def _judge(self, piece: Piece, at: int) -> None:
         """Whether a call passed a gate that was shut, by the breakers as they are before it."""
-        self.fire(self._gates.judge(piece, at), piece.calls)
+        self.fire(self._gates.judge(piece, at), piece)
 
     def _may_evict(self, failures: int) -> bool:
         return self._tools.cap.nearly_full(failures) or self._actors.cap.nearly_full(failures)
@@ -393,7 +395,7 @@ class Decisions:
 
     def _moment(self, piece: Piece, at: int) -> Moment:
         event_id = piece.calls.strings("event_id", np.array([at]))[0]
-        return Moment(int(piece.stream[at]), event_id, int(piece.calls.offset[at]))
+        return Moment(int(piece.stream[at]), event_id, int(piece.calls.offset[at]), _began(piece, at))
 
     # --- probes
 
@@ -414,6 +416,11 @@ class Decisions:
                     self._thaw(breaker)
                 if changed:
                     self._pending.append((at, _PROBES, partial(self.rulings.publish, changed)))
+
+
+def _began(piece: Piece, at: int) -> int:
+    """When a call began, microseconds."""
+    return int(piece.ts[at]) - max(int(piece.calls.duration[at]), 0)
 
 
 def _until_trips(entries: Entries, findings: Sequence[Finding]) -> Bools:

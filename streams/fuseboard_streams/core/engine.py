@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseboard_schemas.keys import Target
+from fuseboard_schemas.keys import Target, breaker_id, parse_breaker_id
 from fuseboard_schemas.records import Decision, DeniedBy, Mode, Severity, SignalLevel
 from fuseboard_streams.core.firing import Facts, Firing
 from fuseboard_streams.core.first_use import FirstUses, Uses
@@ -126,7 +126,7 @@ class Engine:
         for view in self._signals:
             number = self._fitting(view, signal)
             if number != NONE:
-                target = Target(signal.scope, signal.tenant, signal.actor, signal.tool, signal.trace_id)
+                target = target_of(signal)
                 facts = Facts(
                     signal.reason or f"{signal.source} found {signal.metric}",
                     signal.value, signal.calls, signal.failures, signal.since,
@@ -230,6 +230,11 @@ class Engine:
     def _first_uses(self, piece: Piece, at: NDArray[np.intp]) -> list[Firing]:
         uses = Uses(at, piece.actor[at], piece.tool[at], piece.stream[at])
         return self.first_uses.fold(uses, lambda number: self._identities.tool_names[number])
+
+
+def target_of(signal: Signal) -> Target:
+    """What a signal is about: what its scope does not need is no part of it."""
+    return parse_breaker_id(breaker_id(signal.scope, signal.tenant, signal.actor, signal.tool, signal.trace_id))
 
 
 def _sooner(one: int | None, other: int | None) -> int | None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_streams.core.layout import EPOCH_S
-from fuseboard_streams.core.prepare import costs, hash_actors, integers, numbers, split, texts
+from fuseboard_streams.core.prepare import costs, hash_actors, integers, long_ids, numbers, split, texts
 from fuseboard_streams.core.settings import SECOND
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class ActorEvents:
     actor_lo: U64
     actor_hi: U64
     """128-bit hash of tenant and actor."""
+    wordy: Bools
+    """Whether one of its ids is too long to be repeated, see `long_ids`."""
     source: NDArray[np.uint32]
     """Row in ``frame``."""
     late: Bools
@@ -84,7 +86,7 @@ class ActorEvents:
         return replace(self, **{name: getattr(self, name)[rows] for name in _ARRAYS}, columns=columns)
 
 
-_ARRAYS = ("offset", "arrival", "ts", "client", "seq", "actor_lo", "actor_hi", "source", "late")
+_ARRAYS = ("offset", "arrival", "ts", "client", "seq", "actor_lo", "actor_hi", "wordy", "source", "late")
 
 
 @dataclass(slots=True)
@@ -146,6 +148,7 @@ def prepare_events(
         "seq": numbers(frame),
         "actor_lo": actor_lo,
         "actor_hi": actor_hi,
+        "wordy": long_ids(frame),
         "source": np.arange(len(frame), dtype=np.uint32),
         "late": np.zeros(len(frame), dtype=np.bool_),
     }

@@ -31,6 +31,13 @@ class Moment:
     """Id of the deciding event."""
     offset: int | None = None
     """Offset of that event in its topic's partition."""
+    made_us: int | None = None
+    """When what decided was done, microseconds: its call began, or a finding was had; None: at ``time_us``."""
+
+    @property
+    def made_at(self) -> int:
+        """When what decided was done: never after it is decided."""
+        return self.time_us if self.made_us is None else min(self.time_us, self.made_us)
 
 
 @dataclass(frozen=True, slots=True)

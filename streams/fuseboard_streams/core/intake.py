@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_schemas.records import DeadLetterReason
+from fuseboard_schemas.rules import check_ids
 from fuseboard_streams.core.dedup import deduplicate
 from fuseboard_streams.core.events import COST, TRACES, ActorEvents
 from fuseboard_streams.core.identity import Rejected, too_old
@@ -72,7 +73,20 @@ class Intake:
 
     def usable(self, topic: str, batch: B) -> B:
         """The events whose own fields are right; the others are refused."""
-        return self._with_possible_costs(topic, self._without_ancient(topic, batch))
+        return self._with_possible_costs(topic, self._without_long_ids(topic, self._without_ancient(topic, batch)))
+
+    def _without_long_ids(self, topic: str, batch: B) -> B:
+        if not batch.wordy.any():
+            return batch
+        wrong = places(batch.wordy)
+        ids = {name: batch.strings(name, wrong) for name in ("event_id", "trace_id")}
+        self.reject(
+            [
+                Rejected(offset, DeadLetterReason.INVALID_FIELD, check_ids(*both) or "", topic)
+                for offset, *both in zip(batch.offset[wrong].tolist(), *ids.values(), strict=True)
+            ]
+        )
+        return batch.take(~batch.wordy)
 
     def _without_ancient(self, topic: str, batch: B) -> B:
         ancient = batch.ts < self._settings.oldest_us

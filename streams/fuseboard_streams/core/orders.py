@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fuseboard_schemas.records import Action, BreakerState, Cause, Override, OverrideKind
 from fuseboard_streams.core.breaker import Breaker, Forced, Moment
+from fuseboard_streams.core.commands import time_words
 
 if TYPE_CHECKING:
     from fuseboard_streams.core.transitions import Transitions
@@ -77,6 +78,15 @@ def _hold(transitions: Transitions, before: Breaker, order: Override, moment: Mo
         return Answer(
             refused=f"{before.breaker_id} is {before.state}: there is no restriction to hold; trip it instead"
         )
+    standing = before.forced
+    if standing is not None and order.expires_at is not None:
+        end = standing.expires_at
+        if end is None or end > order.expires_at:
+            until = "without end" if end is None else f"until {time_words(end)}"
+            return Answer(
+                refused=f"the order of {standing.person} holds {before.breaker_id} open {until} already, and this one "
+                "would end sooner: give it no end, or a later one; trip it to replace that order, or reset it"
+            )
     asked = [action for hold in before.holds for action in hold.actions]
     asked += before.forced.actions if before.forced else ()
     asked += () if order.action is Action.NONE else (order.action,)

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fuseboard_schemas.rules import MAX_NAME_BYTES
 from fuseboard_streams.core.runs import run_starts
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class ToolCalls:
     """A hash of the trace, the same on every machine; 0 without a trace or where not read."""
     arguments: U64
     """A hash of the arguments; likewise."""
+    wordy: NDArray[np.bool_]
+    """Whether one of its ids is too long to be repeated, see `long_ids`."""
     source: NDArray[np.uint32]
     """Row in ``frame``."""
     frame: pl.DataFrame
@@ -93,7 +96,8 @@ class ToolCalls:
 
 _ARRAYS = (
     "offset", "arrival", "ts", "duration", "cost", "client", "seq", "outcome", "effect", "probe",
-    "tool_lo", "tool_hi", "actor_lo", "actor_hi", "denied_by", "trace", "arguments", "source",
+    "tool_lo", "tool_hi", "actor_lo", "actor_hi", "denied_by", "trace", "arguments", "wordy",
+    "source",
 )  # fmt: skip
 
 
@@ -158,6 +162,7 @@ def prepare(
         "actor_lo": actor_lo,
         "actor_hi": actor_hi,
         **_extras(frame),
+        "wordy": long_ids(frame),
         "source": np.arange(len(frame), dtype=np.uint32),
     }
     return {
@@ -184,6 +189,21 @@ def texts(frame: pl.DataFrame, column: str, rows: NDArray[np.uint32]) -> list[st
     values = frame.get_column(column)
     # A gather goes through the query engine, which takes as long as some fifty values one by one.
     return [values[at] for at in rows.tolist()] if len(rows) < _FEW else values.gather(rows).to_list()
+
+
+def long_ids(frame: pl.DataFrame) -> NDArray[np.bool_]:
+    """Whether the id of an event or of its trace has more than `MAX_NAME_BYTES` bytes; bool[n].
+
+    Decisions repeat both, and a trace's id names a breaker: without a limit one event could make a command that no
+    topic takes.
+    """
+    found = np.zeros(len(frame), dtype=np.bool_)
+    for name in ("event_id", "trace_id"):
+        size = frame.get_column(name).str.len_bytes()
+        longest = size.max()
+        if isinstance(longest, int) and longest > MAX_NAME_BYTES:
+            found |= (size > MAX_NAME_BYTES).fill_null(value=False).to_numpy()
+    return found
 
 
 def numbers(frame: pl.DataFrame) -> I64:

@@ -10,7 +10,7 @@ from fuseboard_schemas.keys import breaker_id, home_key
 from fuseboard_schemas.records import BreakerCommand, Mode, Signal, SignalLevel
 from fuseboard_streams.core.breaker import Evidence, Moment
 from fuseboard_streams.core.breakers import Outcome
-from fuseboard_streams.core.commands import describe_evidence, to_command
+from fuseboard_streams.core.commands import describe_evidence, shown, to_command
 from fuseboard_streams.core.requests import Trip
 from fuseboard_streams.core.ruleset import CapTest
 
@@ -99,6 +99,9 @@ class Rulings:
         reason: str,
     ) -> None:
         """Publish what came of a firing."""
+        if fired.outcome is Outcome.REFUSED:
+            self._counters.sessions_refused += 1
+            return
         if fired.outcome is not Outcome.NOTHING:
             self._counters.trips += response.mode is Mode.ENFORCE
             self._counters.watched += response.mode is not Mode.ENFORCE
@@ -147,13 +150,14 @@ class Rulings:
         self._outputs.append(Output("signals", key.encode(), signal))
 
 
-def trip_of(firing: Firing, event_id: str | None, offset: int | None) -> Trip:
-    """What a rule found in one record, or at a tick."""
+def trip_of(firing: Firing, event_id: str | None, offset: int | None, made_us: int | None) -> Trip:
+    """What a rule found in one record that was made at a time, or at a tick."""
     variant, facts = firing.view.variants[firing.variant], firing.facts
     evidence = Evidence(calls=facts.calls, failures=facts.failures, since_us=facts.since_us)
     return Trip(
-        firing.target, variant.response, firing.view.rule.metric, Moment(firing.time_us, event_id, offset), evidence,
-        facts.value, facts.reason, firing.until_us, hard=isinstance(variant.test, CapTest),
+        firing.target, variant.response, firing.view.rule.metric,
+        Moment(firing.time_us, event_id, offset, made_us), evidence,
+        facts.value, shown(facts.reason), firing.until_us, hard=isinstance(variant.test, CapTest),
     )  # fmt: skip
 
 

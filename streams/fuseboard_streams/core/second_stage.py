@@ -305,7 +305,7 @@ class SecondStage:
         waiting |= {each[0] for each in self._probes if each[0] < before}
         for second in sorted(waiting):
             for found in self._owner.step(second):
-                self._found(found, now_us)
+                self._found(found, second, now_us)
             for probe in sorted(each for each in self._probes if each[0] == second):
                 self._probed(probe, now_us)
             self._probes = [each for each in self._probes if each[0] != second]
@@ -317,9 +317,9 @@ class SecondStage:
 
     # --- as the owner of a tool
 
-    def _found(self, found: Found, now_us: int) -> None:
+    def _found(self, found: Found, second: int, now_us: int) -> None:
         tenant, tool = found.tool
-        target, moment = Target(Scope.TOOL, tenant, tool=tool), Moment(now_us)
+        target, moment = Target(Scope.TOOL, tenant, tool=tool), Moment(now_us, made_us=second * SECOND)
         evidence = Evidence(
             round(float(log10(np.array([found.mean]))[0]), 6), found.p0, found.calls, found.failures,
             found.since * SECOND,

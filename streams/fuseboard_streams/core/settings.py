@@ -57,6 +57,10 @@ class CoreSettings:
     """A session idle for longer begins anew."""
     max_sessions: int = 1_000_000
     """Traces followed at a time for rules about sessions."""
+    max_session_breakers: int = 100_000
+    """Sessions of one tenant that may be held at a time; each of n shards holds at most the n-th part of them."""
+    max_shared_breakers: int = 10_000
+    """Breakers of a tenant's tools, and of tenants, that may be open in one shard when a signal asks for another."""
     max_traces: int = 1_000_000
     """Traces with counted failures remembered at a time, for each of the two statistics."""
     rule: str = "tool-failing"

@@ -25,6 +25,7 @@ from fuseboard_streams.core.hooks import Follower, Heard
 from fuseboard_streams.core.identity import Identities, Rejected
 from fuseboard_streams.core.inputs import EVENT_ORDER, OVERRIDES, PANES, SIGNALS, TOOL_CALLS
 from fuseboard_streams.core.intake import Intake
+from fuseboard_streams.core.known import Known
 from fuseboard_streams.core.layout import EPOCH_S
 from fuseboard_streams.core.piece import ERROR, TIMEOUT, Piece
 from fuseboard_streams.core.rulebook import Rulebook
@@ -86,7 +87,7 @@ class Shard:
         self._identities = Identities(
             number, partitions, settings, seeds, state.actors, state.tools, self._book, self._new_tools
         )
-        self._breakers = Breakers(settings.breaker)
+        self._breakers = Breakers(settings.breaker, -(-settings.max_session_breakers // partitions))
         self.counters = ShardCounters()
         self._second = SecondStage(
             number, partitions, self._book, state, self._identities, self._breakers, self.counters,
@@ -99,6 +100,7 @@ class Shard:
         )  # fmt: skip
         self._second.rulings, self._second.note_hold = self._decisions.rulings, self._decisions.note_hold
         self._before_rules: RuleSet | None = None
+        self._known = Known(settings, state, self._identities, self._breakers)
         self._intake = Intake(settings, state, self.counters)
         self._intake.count_each = self._engine.losses.wanted
         self._follower = follower
@@ -192,6 +194,7 @@ class Shard:
         tools = self._saved[1]
         names = self._identities.tool_names[tools:]
         self._second.record(self._state.objects)
+        self._breakers.virtual.drop_over(self.stream_time)
         self._state.record(self._times, dict(enumerate(names, tools)), self._breakers, {ASKED_AT: self._clearing.at})
         return self._state.encode_changes(slice_bytes)
 
@@ -310,14 +313,12 @@ class Shard:
     def fold(self, inputs: Inputs) -> None:
         """Fold the next records of every input, topic by topic.
 
-        The order is fixed: overrides, signals, panes, session requests, policy decisions, steps of traces, tool calls,
-        acknowledgements. Within a topic it is that of the partition. A journal names the records of each transaction,
-        so that the same order makes the same of them again.
+        The order is fixed: overrides, panes, session requests, policy decisions, steps of traces, tool calls, signals,
+        acknowledgements. Signals come after the events, because they are about them. Within a topic it is that of the
+        partition. A journal names the records of each transaction, so that the same order makes the same of them again.
         """
         if inputs.overrides:
             self.fold_overrides(inputs.overrides)
-        if inputs.signals:
-            self.fold_signals(inputs.signals)
         if inputs.panes:
             self.fold_panes(inputs.panes)
         for topic in EVENT_ORDER:
@@ -325,6 +326,8 @@ class Shard:
                 self.fold_events(inputs.events[topic])
         if inputs.calls is not None:
             self.fold_tool_calls(inputs.calls)
+        if inputs.signals:
+            self.fold_signals(inputs.signals)
         if inputs.acks:
             self.fold_acks([ack.record for ack in inputs.acks])
 
@@ -343,13 +346,13 @@ class Shard:
                 self.counters.late += heard.late
                 if not heard.late:
                     for firing in self._engine.on_signal(heard.record, heard.stream):
-                        self._decisions.heard(firing, heard.record.event_id, heard.offset)
+                        self._decisions.heard(firing, heard.record.event_id, heard.offset, heard.ts)
                 self._follower.on_signals((heard,))
 
     def _hear(self, each: Received[Signal]) -> Heard | None:
         """A signal that is let in; stream time moves on to it, and what is due before it happens."""
         signal = each.record
-        problem = self._identities.refuse_signal(signal)
+        problem = self._identities.refuse_signal(signal) or self._known.refuse(signal, self.stream_time)
         if problem is not None:
             self._intake.reject([Rejected(each.offset, *problem, SIGNALS)])
             return None
@@ -545,7 +548,7 @@ class Shard:
         if len(piece) == 0:
             return
         self.counters.late += int(np.count_nonzero(piece.events.late))
-        self._decisions.fire(self._find(piece), piece.events)
+        self._decisions.fire(self._find(piece), piece)
         self._told[piece.events.topic](piece.events, piece.stream, piece.actor)
 
     def _find(self, piece: EventPiece) -> list[Firing]:

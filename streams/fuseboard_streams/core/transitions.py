@@ -63,7 +63,10 @@ class Transitions:
     def timer(self, breaker: Breaker) -> Timer | None:
         """The next thing that time does to a breaker; None if it waits for an event or a person."""
         if breaker.state is BreakerState.CLOSED:
-            return Timer(ceil_second(breaker.decided_at + self._params.forget_after_us), What.FORGET)
+            kept = self._params.forget_after_us
+            if breaker.scope is Scope.SESSION:
+                kept = min(kept, self._params.forget_session_us)
+            return Timer(ceil_second(breaker.decided_at + kept), What.FORGET)
         timers = []
         if breaker.forced is not None and breaker.forced.expires_at is not None:
             timers.append(Timer(ceil_second(breaker.forced.expires_at), What.END_ORDER))
@@ -312,7 +315,9 @@ class Transitions:
         if not hold.probes:
             return replace(hold, cooldown_us=0, probe_at=None)
         half = cooldown_of(hold.plan, hold.backoff) // 2
-        cooldown = half + _fraction_of(half, before.breaker_id, self.next_epoch(before, now))
+        jittered = half + _fraction_of(half, before.breaker_id, self.next_epoch(before, now))
+        # What is published is what is waited for.
+        cooldown = max(jittered, self._params.min_cooldown_us)
         return replace(hold, cooldown_us=cooldown, probe_at=self._after(now, cooldown))
 
     # --- probes

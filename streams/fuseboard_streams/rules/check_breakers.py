@@ -13,6 +13,7 @@ from fuseboard_detectors.failure import FailureParams, initial_null
 from fuseboard_schemas.axes import axes_of
 from fuseboard_schemas.errors import ConfigurationError
 from fuseboard_schemas.records import Action
+from fuseboard_streams.core.breaker_params import BreakerParams
 from fuseboard_streams.core.settings import CoreSettings
 from fuseboard_streams.rules.catalogue import (
     ACTIONS,
@@ -287,6 +288,8 @@ def _ladder(ladder: tuple[Rung, ...], scopes: tuple[str, ...]) -> Iterator[Findi
             if rung.after is not None:
                 yield Finding(("ladder", 0, "after"), "the first step is taken at once; remove `after`.")
             continue
+        if rung.after is not None:
+            yield from _soonest(rung.after, ("ladder", i, "after"))
         before = ladder[i - 1].action
         if before in _TOP:
             yield Finding(("ladder", i), f"there is nothing above {before}; remove this step.")
@@ -358,6 +361,20 @@ def _recovery_values(recovery: RecoveryRule) -> Iterator[Finding]:
         yield Finding(("recovery", path), text)
     if recovery.by == "clear" and recovery.quiet < _SECOND:
         yield Finding(("recovery", "quiet"), "conditions are looked at once a second; expected 1s or more.")
+    for name, by in (("cooldown", "probe"), ("quiet", "clear")):
+        if recovery.by == by and getattr(recovery, name) >= _SECOND:
+            yield from _soonest(getattr(recovery, name), ("recovery", name))
+
+
+def _soonest(wait_us: int, path: Path) -> Iterator[Finding]:
+    """A wait that no worker keeps: from a breaker's change to the timer that it starts is never less than this."""
+    least = BreakerParams().min_cooldown_us
+    if wait_us < least:
+        text = (
+            f"a worker waits at least {least // _SECOND} s after each change of a breaker, and so long here; expected "
+            f"{least // _SECOND}s or more, or a lower core.breaker.base_cooldown_us in the worker's settings."
+        )
+        yield Finding(path, text, warning=True)
 
 
 def _percent(value: Fraction | float) -> str:

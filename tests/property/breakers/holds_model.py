@@ -88,7 +88,9 @@ class Model:
 
     # --- firing
 
-    def fire(self, key: str, rule: str, how: Row, now: int, p0: float | None, until: int | None) -> str:
+    def fire(
+        self, key: str, rule: str, how: Row, now: int, p0: float | None, until: int | None, made: int | None = None
+    ) -> str:
         row = self.rows.setdefault(
             key,
             {"epoch": 0, "holds": {}, "order": None, "half": None, "twice": 0, "calm": 0, "again": 0, "at": 0},
@@ -113,7 +115,8 @@ class Model:
             self.enter(row, h, now)
             self.tell(key, now, "TRIP", self.by_order(row))
             return "TRIPPED"
-        climbs = self.higher(h) and self.higher(h)[2] is None and now > h["counts"]
+        under_it = h["counts"] < (now if made is None else made)
+        climbs = under_it and self.higher(h) and self.higher(h)[2] is None
         if climbs and not (row["order"] and row["order"]["kind"] == "closed"):
             if h["seen"] == "off":
                 h["seen"] = "fired"
@@ -231,6 +234,8 @@ class Model:
         if kind == "ACKNOWLEDGE":
             row["knows"] = person
             return True
+        if kind == "HOLD" and state == "FORCED_OPEN" and not self.lasts_as_long(end, row["order"]["end"]):
+            return False
         if kind == "RESET":
             return self.reset(key, row, rule, person, state, now)
         self.rows[key] = row
@@ -248,6 +253,11 @@ class Model:
         self.settle(row, now, lifted)
         self.tell(key, now, "OVERRIDE", person)
         return True
+
+    @staticmethod
+    def lasts_as_long(end: int | None, other: int | None) -> bool:
+        """Whoever wants a breaker kept open must not let it go by that."""
+        return end is None or (other is not None and end >= other)
 
     def reset(self, key: str, row: Row, rule: str | None, person: str, state: str, now: int) -> bool:
         if rule is not None:

@@ -15,7 +15,7 @@ from fuseboard_schemas.records import Scope, Signal, SignalLevel
 from fuseboard_streams.core.inputs import TOOL_CALLS, Inputs
 from fuseboard_streams.core.settings import SECOND, CoreSettings
 from fuseboard_streams.core.shard import Output, Shard
-from tests.support.calls import SEEDS, T0, prepared
+from tests.support.calls import SEEDS, T0, Call, prepared
 from tests.support.events import TOPICS, Remembering, made, signals
 from tests.support.events import prepared as prepared_events
 from tests.support.random_calls import random_calls
@@ -154,5 +154,5 @@ def test_a_signal_that_is_repeated_under_another_id_is_still_one() -> None:
     """The replay window goes by the client's number, not by ids."""
     shard, told = watched()
     one = _record(random.Random(1), SIGNAL, 0, 5)
-    play(shard, [(SIGNAL, [one, replace(one, signal_id="again")], 0)])
+    play(shard, [(TOOL_CALLS, [Call(-1, actor=one.actor)], 0), (SIGNAL, [one, replace(one, signal_id="again")], 0)])
     assert len(told.signals) == 1

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from fuseboard_detectors.failure import FailureParams
-from fuseboard_schemas.records import Action, BreakerCommand, BreakerState, Outcome, Scope, Signal, SignalLevel
+from fuseboard_schemas.records import Action, BreakerCommand, BreakerState, Cause, Outcome, Scope, Signal, SignalLevel
 from fuseboard_streams.core import rulebook
 from fuseboard_streams.core.ruleset import Rule, RuleSet, Rung
 from fuseboard_streams.core.settings import SECOND, CoreSettings
@@ -63,3 +63,13 @@ def test_the_histories_climb_and_step_down() -> None:
             if isinstance(output.record, BreakerCommand) and output.record.scope is Scope.ACTOR_TOOL:
                 seen.add((output.record.state, output.record.action))
     assert {(BreakerState.OPEN, Action.REQUIRE_APPROVAL), (BreakerState.OPEN, Action.DISABLE_TOOL)} <= seen
+
+
+def test_calls_that_began_under_the_step_before_do_not_climb() -> None:
+    """They hang for a minute: none that fails in the minute after a step can have known of it."""
+    line = Line(SENSITIVE)
+    for i in range(200):
+        line.call(Call(i, Outcome.ERROR, duration_ms=60_000))
+    trips = [c for c in line.commands(TOOL_ID) if c.cause is Cause.TRIP]
+    assert [c.action for c in trips] == [Action.REQUIRE_APPROVAL, Action.DISABLE_TOOL]
+    assert trips[1].ts - trips[0].ts > 65 * SECOND

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fuseboard_schemas.keys import Target
@@ -152,6 +154,27 @@ def test_a_rung_is_climbed_after_the_acknowledgement_or_five_seconds() -> None:
     assert late.fire(BURST, 11) is Outcome.CLIMBED
     assert late.fire(BURST, 99) is Outcome.NOTHING, "nothing is above HALT"
     assert [b.action for b in late.log] == [Action.FAST_MODEL_ONLY, Action.READ_ONLY, Action.HALT]
+
+
+def test_a_cooldown_below_the_shortest_is_published_as_what_it_is() -> None:
+    plan = RecoveryPlan(cooldown_us=2 * SECOND, max_cooldown_us=4 * SECOND)
+    scene = Scene()
+    scene.fire(replace(FAILING, recovery=plan), 0)
+    assert scene.command.cooldown_ms == 15_000
+    assert scene.command.retry_at == NOON + 15 * SECOND
+    assert scene.wait(14) == []
+    assert scene.wait(15) == [(BreakerState.HALF_OPEN, Cause.COOLDOWN_OVER)]
+
+
+def test_what_was_made_before_the_rung_shows_nothing_about_it_however_late_it_is_decided() -> None:
+    scene = Scene()
+    scene.fire(BURST, 0)
+    older = replace(at(60), made_us=NOON + 5 * SECOND)
+    assert scene.machine.fire(ACTOR, older, BURST, evidence()).outcome is Outcome.NOTHING
+    newer = replace(at(61), made_us=NOON + 5 * SECOND + 1)
+    assert scene.machine.fire(ACTOR, newer, BURST, evidence()).outcome is Outcome.CLIMBED
+    ahead = replace(at(62), made_us=NOON + 3_600 * SECOND)
+    assert scene.machine.fire(ACTOR, ahead, BURST, evidence()).outcome is Outcome.NOTHING, "not before it is decided"
 
 
 def test_an_acknowledgement_of_an_older_rung_or_a_future_epoch_does_not_count() -> None:

@@ -94,6 +94,22 @@ def test_a_hold_by_hand_keeps_what_is_enforced() -> None:
     assert scene.command.action is Action.READ_ONLY
 
 
+def test_a_hold_never_ends_what_is_held_open_for_longer() -> None:
+    scene = Scene()
+    order(scene, "TRIP", 1, action=Action.HALT)
+    refused = order(scene, "HOLD", 2, ends_s=60, person="bob").refused or ""
+    assert "order of alice holds ACTOR:default/agent open without end" in refused
+    assert (scene.wait(10**5), scene.now.state, scene.command.person) == ([], FORCED_OPEN, "alice")
+    order(scene, "TRIP", 10**5, ends_s=10**5 + 100, action=Action.READ_ONLY)
+    assert "Z already" in (order(scene, "HOLD", 10**5 + 1, ends_s=10**5 + 99).refused or "")
+    assert order(scene, "HOLD", 10**5 + 2, ends_s=10**5 + 100).refused is None
+    assert order(scene, "HOLD", 10**5 + 3, ends_s=10**5 + 500).refused is None
+    assert scene.wait(10**5 + 499) == []
+    assert scene.wait(10**5 + 500) == [(CLOSED, Cause.EXPIRED)]
+    order(scene, "TRIP", 10**5 + 501, ends_s=10**6, action=Action.READ_ONLY)
+    assert order(scene, "HOLD", 10**5 + 502).refused is None, "for ever is longer than anything"
+
+
 def test_there_is_nothing_to_hold_on_a_closed_breaker() -> None:
     scene = Scene()
     assert "trip it instead" in (order(scene, "HOLD").refused or "")

@@ -98,6 +98,8 @@ def test_clients_of_other_topics_are_no_enforcers() -> None:
         (DECISIONS, {"tenant": "a\0b"}, DeadLetterReason.INVALID_FIELD, "NUL"),
         (DECISIONS, {"actor": "é" * 129}, DeadLetterReason.INVALID_FIELD, "longer than 256 bytes"),
         (TRACES, {"ts": 5}, DeadLetterReason.ANCIENT, "before 2000"),
+        (TRACES, {"event_id": "e" * 257}, DeadLetterReason.INVALID_FIELD, "event_id is longer than 256 bytes"),
+        (DECISIONS, {"trace_id": "0" * 300}, DeadLetterReason.INVALID_FIELD, "trace_id is longer than 256 bytes"),
     ],
     ids=lambda value: str(value)[:40],
 )

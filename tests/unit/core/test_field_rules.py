@@ -34,6 +34,8 @@ def rejected(shard: Shard, calls: list[Call], offset: int = 0) -> list[Rejected]
         (Call(1, actor="é" * 129), DeadLetterReason.INVALID_FIELD, "longer than 256 bytes"),
         (Call(1, tool="x" * 900_000), DeadLetterReason.INVALID_FIELD, "longer than 256 bytes"),
         (Call(_2000 - 1, arrival=1), DeadLetterReason.ANCIENT, "before 2000"),
+        (Call(1, trace="t" * 257), DeadLetterReason.INVALID_FIELD, "trace_id is longer than 256 bytes"),
+        (Call(1, trace="é" * 129), DeadLetterReason.INVALID_FIELD, "trace_id is longer than 256 bytes"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -57,7 +59,7 @@ def test_every_call_of_a_bad_key_is_refused_in_order() -> None:
 
 def test_names_may_be_of_256_bytes() -> None:
     shard = make_shard()
-    assert rejected(shard, [Call(0, actor="é" * 128, tool="t" * 256)]) == []
+    assert rejected(shard, [Call(0, actor="é" * 128, tool="t" * 256, trace="é" * 128)]) == []
 
 
 def test_an_actor_in_a_foreign_partition_is_misplaced() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
@@ -34,9 +35,9 @@ from fuseboard_streams.core.ruleset import (
     SignalTest,
     Variant,
 )
-from tests.support.calls import T0
+from tests.support.calls import T0, Call
 from tests.support.fleet import Fleet, rules
-from tests.support.worlds import sick
+from tests.support.worlds import World, sick
 
 SENSITIVE = FailureParams(trip=1e4, warn=1e3, period=20, floor=0.01)
 STARTS, BEGINS = 50, 62
@@ -189,9 +190,23 @@ def judged(fleet: Fleet, actor: str, *metrics: str) -> None:
         )  # fmt: skip
 
 
+def with_first_calls(world: World, agents: int) -> World:
+    """Each agent makes a call in the second second, so that its shard knows it."""
+
+    def calls(a: float, b: float) -> Iterator[Call]:
+        if a < 1 <= b:
+            yield from (Call(b, actor=f"agent-{i}") for i in range(agents))
+        yield from world(a, b)
+
+    return calls
+
+
 def judged_fleet(*rest: Rule) -> Fleet:
     fleet = Fleet(
-        4, sick(7, 5, 0, 1e9), ruleset=rules(SENSITIVE, more=(about("tone"), about("facts"), *rest)), obeys=False
+        4,
+        with_first_calls(sick(7, 5, 0, 1e9), 5),
+        ruleset=rules(SENSITIVE, more=(about("tone"), about("facts"), *rest)),
+        obeys=False,
     )
     fleet.run(10)
     return fleet

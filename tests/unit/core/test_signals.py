@@ -8,13 +8,20 @@ from typing import Any
 import pytest
 
 from fuseboard_schemas.keys import home_partition
-from fuseboard_schemas.records import DeadLetterReason, Outcome, Scope, Signal, SignalLevel
+from fuseboard_schemas.records import Action, BreakerCommand, DeadLetterReason, Outcome, Scope, Signal, SignalLevel
 from fuseboard_streams.core.inputs import Received
 from fuseboard_streams.core.settings import SECOND, CoreSettings
 from fuseboard_streams.core.shard import Shard, is_echo
+from fuseboard_streams.rules.compile import compile_rules
 from tests.support.calls import SEEDS, T0, Call, fold
 from tests.support.events import Remembering, give, signals
 
+LADDER = b"""
+version: 1
+breakers:
+  tone: {metric: signals.tone, scope: ACTOR, test: {kind: signal}, mode: enforce, severity: critical,
+         ladder: [{action: REQUIRE_APPROVAL}, {action: HALT}]}
+"""
 TARGET = {"tenant": "default", "scope": Scope.ACTOR, "actor": "a"}
 
 
@@ -27,8 +34,13 @@ def signal(at: float = 0, **fields: Any) -> Signal:
 
 
 def watched(partitions: int = 1) -> tuple[Shard, Remembering]:
+    """A shard that has seen a call of two actors, if they belong to it."""
     follower = Remembering()
-    return Shard(0, partitions, CoreSettings(), SEEDS, follower=follower), follower
+    shard = Shard(0, partitions, CoreSettings(), SEEDS, follower=follower)
+    fold(shard, [Call(-100, actor=actor) for actor in "ab"])
+    shard.take_rejected()
+    shard.counters.rejected = 0
+    return shard, follower
 
 
 def test_signals_are_told_once_and_in_order() -> None:
@@ -74,6 +86,15 @@ def test_a_signal_said_again_under_its_id_is_told_once() -> None:
         ({"null_p0": 1.5}, DeadLetterReason.INVALID_FIELD, "null_p0 is 1.5"),
         ({"failures": -1}, DeadLetterReason.INVALID_FIELD, "failures is -1"),
         ({"ts": 5}, DeadLetterReason.ANCIENT, "before 2000"),
+        ({"reason": "é" * 2_049}, DeadLetterReason.INVALID_FIELD, "reason is longer than 4096 bytes"),
+        *(
+            ({name: "x" * 257}, DeadLetterReason.INVALID_FIELD, f"{name} is longer than 256 bytes")
+            for name in ("signal_id", "source", "metric", "event_id", "rule", "rules_version", "tool", "trace_id")
+        ),
+        *(
+            ({name: ""}, DeadLetterReason.INVALID_FIELD, f"{name} is empty")
+            for name in ("signal_id", "source", "metric")
+        ),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -127,6 +148,26 @@ def test_what_shards_publish_themselves_is_passed_over() -> None:
     assert all(is_echo(Received(0, 0, each)) for each in own)
     assert not is_echo(Received(0, 0, signal()))
     before = shard.stream_time, shard.counters.events
+    told.signals.clear()
     give(shard, signals(*own))
     assert told.signals == []
     assert (shard.stream_time, shard.counters.events) == before
+
+
+def test_a_finding_of_before_a_step_of_the_ladder_does_not_climb_it() -> None:
+    """However late it is read: it says nothing about how things are under that step."""
+    rules = compile_rules(LADDER, "a.yaml").rules
+    shard = Shard(0, 1, CoreSettings(), SEEDS, rules)
+    fold(shard, [Call(-1)])
+    found = {"level": SignalLevel.TRIP, "metric": "tone"}
+    for several, action in (
+        ([signal(0, **found)], Action.REQUIRE_APPROVAL),
+        ([signal(60, metric="other"), signal(-200, **found), signal(4, **found)], None),
+        ([signal(6, **found)], Action.HALT),
+    ):
+        shard.begin()
+        shard.fold(signals(*several))
+        commands = [each.record for each in shard.take_outputs() if isinstance(each.record, BreakerCommand)]
+        shard.encode_changes(0)
+        shard.commit()
+        assert [each.action for each in commands] == ([] if action is None else [action])

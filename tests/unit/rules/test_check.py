@@ -19,7 +19,7 @@ from fuseboard_streams.rules.catalogue import (
 from fuseboard_streams.rules.check import check
 from fuseboard_streams.rules.compile import compile_rules
 from fuseboard_streams.rules.differences import differences
-from fuseboard_streams.rules.document import RulesError
+from fuseboard_streams.rules.document import RulesError, dotted
 from fuseboard_streams.rules.explain import explain
 from fuseboard_streams.rules.load import load
 from tests.unit.rules.example import EXAMPLE, changed
@@ -360,6 +360,27 @@ def test_what_a_recovery_does_not_use_is_a_warning() -> None:
     (problem,) = problems(breaker("spend.usd", "ACTOR", TESTS["burn"], "recovery: {by: clear, probes: 3}"))
     assert problem.warning
     assert problem.text == "it means nothing for `by: clear`, only for `by: probe`; remove it."
+
+
+@pytest.mark.parametrize(
+    ("more", "path"),
+    [
+        ("recovery: {by: probe, cooldown: 14s}", "recovery.cooldown"),
+        ("recovery: {by: probe, cooldown: 2s, max_cooldown: 4s}", "recovery.cooldown"),
+        ("ladder: [{action: READ_ONLY}, {action: HALT, after: 5s}]", "ladder[1].after"),
+    ],
+)
+def test_a_wait_that_no_worker_keeps_is_a_warning(more: str, path: str) -> None:
+    (problem,) = problems(failing(more))
+    assert (problem.warning, problem.line, dotted(problem.path)) == (True, 7, f"breakers.x.{path}")
+    assert problem.text.startswith("a worker waits at least 15 s after each change of a breaker, and so long here;")
+
+
+def test_a_quiet_time_that_no_worker_keeps_is_a_warning_and_one_it_keeps_is_none() -> None:
+    (problem,) = problems(breaker("spend.usd", "ACTOR", TESTS["burn"], "recovery: {by: clear, quiet: 14s}"))
+    assert (problem.warning, dotted(problem.path)) == (True, "breakers.x.recovery.quiet")
+    assert problems(breaker("spend.usd", "ACTOR", TESTS["burn"], "recovery: {by: clear, quiet: 15s}")) == []
+    assert problems(failing("recovery: {by: probe, cooldown: 15s}")) == []
 
 
 def test_a_tool_for_all_needs_breadth() -> None:

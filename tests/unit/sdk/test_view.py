@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fuseboard.view import View
@@ -160,3 +162,51 @@ def test_reading_a_partition_again_does_not_remove_a_breaker_for_an_old_tombston
     view.apply(KEY, None, 0, catching_up=False, offset=len(log))
     view.publish()
     assert not view.snapshot.breakers
+
+
+def sessions_over(view: View, count: int, *, first: int = 0) -> list[str]:
+    """Sessions that were held, let go and forgotten, one after the other."""
+    keys = []
+    for number in range(first, first + count):
+        halt = replace(
+            command(Scope.SESSION, Action.HALT, epoch=1), breaker_id=f"SESSION:default/support_agent/{number}"
+        )
+        keys.append(halt.breaker_id)
+        closed = replace(halt, state=BreakerState.CLOSED, epoch=2)
+        for offset, made in enumerate((halt, closed, None)):
+            view.apply(halt.breaker_id, made, 0, catching_up=False, offset=3 * number + offset)
+    view.publish()
+    view.take_applied()
+    return keys
+
+
+def test_sessions_that_are_over_take_no_memory(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are always new ones, and an agent may run for months."""
+    monkeypatch.setattr("fuseboard.view._FORGOTTEN", 10)
+    sessions_over(view, 100)
+    kept = (view._breakers, view._epochs, view._offsets, view._unacknowledged, view._acknowledge)
+    assert [len(each) for each in kept] == [0, 0, 0, 0, 0]
+    assert len(view._forgotten) == 10
+
+
+def test_what_a_session_was_told_before_it_was_forgotten_does_not_count_again(view: View) -> None:
+    (key,) = sessions_over(view, 1)
+    halt = replace(command(Scope.SESSION, Action.HALT, epoch=1), breaker_id=key)
+    view.apply(key, halt, 0, catching_up=True, offset=0)
+    view.publish()
+    assert not view.snapshot.breakers
+    view.apply(key, replace(halt, epoch=3), 0, catching_up=False, offset=9)
+    view.publish()
+    assert list(view.snapshot.breakers) == [key]
+    view.apply(key, None, 0, catching_up=True, offset=2)
+    view.publish()
+    assert list(view.snapshot.breakers) == [key], "that was the end of the one before"
+
+
+def test_what_holds_nothing_back_is_not_kept(view: View) -> None:
+    apply(view, command(epoch=1), command(epoch=2, state=BreakerState.CLOSED))
+    assert not view._breakers
+    before = view.snapshot
+    apply(view, command(epoch=3, state=BreakerState.CLOSED))
+    assert view.snapshot is before, "nothing has changed for the gate"
+    assert [applied.command.epoch for applied in view.take_applied()] == [1, 2, 3]
