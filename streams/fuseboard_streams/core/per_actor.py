@@ -59,17 +59,18 @@ class PerActor:
         return str(self._actors["tenant"][row]), str(self._actors["actor"][row])
 
 
-def going_on(rules: Iterable[PerActor], actor: Rows, basis: U64) -> Bools:
+def going_on(rules: Iterable[PerActor], actor: Rows, basis: U64, shift: int = 0) -> Bools:
     """Which rows of state still are some rule's for their actor, shape (n,).
 
     Args:
         rules: those in force.
         actor: whose each row is, shape (n,).
         basis: what names its state, shape (n,).
+        shift: how many of the lowest bits of a name are not kept in ``basis``.
     """
     found = np.zeros(len(actor), dtype=np.bool_)
     for each in rules:
-        found |= each.bases(each.numbers(actor)) == basis
+        found |= each.bases(each.numbers(actor)) >> np.uint64(shift) == basis
     return found
 
 

@@ -153,7 +153,7 @@ class Shard:
         self._engine.rebuild(self.stream_time)
 
     def _watchers(self) -> tuple[Engine, Clearing]:
-        engine = Engine(self._settings, self._state, self._identities, self._book)
+        engine = Engine(self._settings, self._state, self._identities, self._book, self._breakers)
         return engine, Clearing(self._settings, engine.conditions, self._identities, self._breakers)
 
     def _new_tools(self, rows: NDArray[np.int32], names: Sequence[tuple[str, str, str]]) -> None:

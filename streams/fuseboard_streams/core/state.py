@@ -29,7 +29,7 @@ from fuseboard_streams.core.statistics import Statistic
 from fuseboard_streams.core.store import Delta, Store
 from fuseboard_streams.core.times import Times
 from fuseboard_streams.core.traces import TraceCap
-from fuseboard_streams.core.violations import violators_table
+from fuseboard_streams.core.violations import faded, violators_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -336,9 +336,7 @@ class ShardState:
         return gone
 
     def _expired_violators(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
-        # Hits older than any rule may ask for say nothing any more; see ``core/violations.py``.
-        newest = self.violators["at"][rows].max(axis=1) // SECOND - EPOCH_S
-        gone: NDArray[np.bool_] = self._now_s - newest > self._settings.forget_after_us // SECOND
+        gone = faded(self.violators, rows, (self._now_s + EPOCH_S) * SECOND)
         if gone.any():
             self.refer(self.violators["actor"][rows[gone]].astype(np.int64), -1)
         return gone
