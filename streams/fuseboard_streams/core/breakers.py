@@ -105,6 +105,8 @@ class Ordered:
 
     changed: tuple[Breaker, ...] = ()
     refused: str | None = None
+    let_go: tuple[str, ...] = ()
+    """The rules whose holds it ended."""
 
 
 class Breakers:
@@ -270,7 +272,8 @@ class Breakers:
         if answer.breaker is None:
             return Ordered(refused=answer.refused)
         written = self._write(answer.breaker)
-        return Ordered((written,) if answer.publish else ())
+        let_go = tuple(hold.rule for hold in before.holds if written.hold_of(hold.rule) is None)
+        return Ordered((written,) if answer.publish else (), let_go=let_go)
 
     def acknowledge(self, breaker_id: str, epoch: int, moment: Moment) -> None:
         """An enforcer has applied an epoch: calls from now on are made under the rungs that it brought."""

@@ -12,6 +12,7 @@ from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import Decision, DeniedBy, Mode, Scope, Severity, SignalLevel
 from fuseboard_streams.core.firing import Facts, Firing
 from fuseboard_streams.core.first_use import FirstUses, Uses
+from fuseboard_streams.core.hard_caps import HardCaps
 from fuseboard_streams.core.losses import Losses
 from fuseboard_streams.core.piece import OK, TIMEOUT
 from fuseboard_streams.core.prepare import stable_hash
@@ -60,8 +61,9 @@ class Engine:
     ) -> None:
         self._state = state
         self._identities = identities
-        self.spending = Spending(state.spends, state.actors, book)
         self._breakers = breakers
+        hard_caps = HardCaps(state.capped, state.actors, book, state.refer, self._settled)
+        self.spending = Spending(state.spends, state.actors, book, hard_caps, state.objects)
         self.violations = Violations(state.violators, state.actors, book, settings, state.refer)
         self.sessions = Sessions(state.sessions, state.actors, book, settings, self._settled)
         self.first_uses = FirstUses(state.tools, state.actors, book)
@@ -173,19 +175,24 @@ class Engine:
     def conditions(self) -> tuple[tuple[RuleView, StillOn], ...]:
         """The rules about an actor whose condition may last, and who says whether it is still on."""
         return (
-            *((view, self.spending.still_burning) for view in self.spending.burns),
+            *((view, self.spending.still_on) for view in self.spending.burns),
             *((view, self.losses.still_on) for view in self.losses.views),
             *((view, self.silence.still_on) for view in self.silence.views),
         )
 
-    def forget_unasked(self) -> None:
-        """Drop what no rule asks for, in a transaction: call it when other rules have come into force.
+    def forget_unasked(self, before: Engine, now_us: int) -> None:
+        """Drop what no rule goes on with, in a transaction: call it when other rules have come into force.
 
         It would not be kept up, so that a rule of its kind that comes back would go on with what was true once.
+
+        Args:
+            before: what ran the rules before.
+            now_us: stream time.
         """
         for each in (self.first_uses, self.losses, self.silence):
             if not each.wanted:
                 each.forget()
+        self.spending.change(before.spending.bases, now_us)
         self.violations.forget_unasked()
         self.sessions.forget_unasked()
 
