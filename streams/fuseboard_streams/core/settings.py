@@ -53,7 +53,7 @@ class CoreSettings:
     session_idle_us: int = 3_600 * SECOND
     """A session idle for longer begins anew."""
     max_sessions: int = 1_000_000
-    """Traces followed at a time for rules about sessions."""
+    """Traces followed at a time for rules about sessions, each once for every such rule."""
     max_traces: int = 1_000_000
     """Traces with counted failures remembered at a time, for each of the two statistics."""
     rule: str = "tool-failing"
