@@ -189,9 +189,10 @@ class Engine:
             before: what ran the rules before.
             now_us: stream time.
         """
-        for each in (self.first_uses, self.losses, self.silence):
+        for each in (self.first_uses, self.silence):
             if not each.wanted:
                 each.forget()
+        self.losses.forget_unasked()
         self.spending.change(before.spending.bases, now_us)
         self.violations.forget_unasked()
         self.sessions.forget_unasked()

@@ -213,12 +213,13 @@ class Losses:
             until[mine[filled]] = (now_us // width + 1) * width
         return on, until
 
-    def forget(self) -> None:
-        """Begin anew with every actor."""
+    def forget_unasked(self) -> None:
+        """Drop the windows that no rule asks for: they are not kept up."""
         rows = places(self._table.live)
-        if len(rows):
-            self._refer(self._table["actor"][rows].astype(np.int64), -1)
-            self._table.free(rows)
+        gone = rows[~np.isin(self._table["within"][rows], np.array(self._windows, dtype=np.uint64))]
+        if len(gone):
+            self._refer(self._table["actor"][gone].astype(np.int64), -1)
+            self._table.free(gone)
 
     def rebuild(self) -> None:
         """Find who is to be asked about, after a restore or a rollback."""

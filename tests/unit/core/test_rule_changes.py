@@ -358,3 +358,20 @@ def test_a_burning_budget_is_asked_about_only_while_its_windows_empty() -> None:
     asked = count_runs(world.shard._clearing)
     assert world.calls(Call(2 * DAY, actor="busy")) == [("burn", "CONDITION_CLEARED")]
     assert len(asked) <= 15
+
+
+def test_a_window_of_lost_events_that_comes_back_begins_anew() -> None:
+    rule = (
+        "  lost-%s: {metric: events.lost, scope: ACTOR, test: {kind: lost, share: 10%%, within: %s, min: 4}, "
+        "action: HALT}\n"
+    )
+    long, short = rule % ("long", "1h"), rule % ("short", "10m")
+    world = World(long, short)
+    world.calls(*(Call(i, actor="a", client=1, seq=2 * i) for i in range(5)))
+    assert world.shard.keys["losses"] == 2
+    world.change(long)
+    assert world.shard.keys["losses"] == 1
+    world.change(long, short)
+    world.calls(Call(6, actor="a", client=1, seq=9))
+    table = world.shard._state.losses
+    assert sorted(table["expected"][table.live].tolist()) == [1, 10]
