@@ -37,6 +37,8 @@ RINGS: Final = (
 )
 """Width of a cell in microseconds and number of cells, finest first: 64 numbers for each key."""
 CELLS: Final = sum(cells for _, cells in RINGS)
+NEVER: Final = int(np.iinfo(np.int64).max)
+"""A time that does not come."""
 _FIRST: Final = tuple(int(start) for start in np.cumsum([0, *(cells for _, cells in RINGS)])[:-1])
 
 
@@ -126,28 +128,55 @@ def spend(state: Spending, rows: NDArray[np.intp], at_us: I64, micro_usd: I64) -
         np.add.at(state.cells, (rows[fits], first + cell[fits] % count), micro_usd[fits])
 
 
-def within(state: Spending, length_us: int) -> I64:
-    """Micro-dollars that each key has spent within a window that ends at the time it was rolled to, shape (k,)."""
+def within(state: Spending, length_us: int, since_us: int = 0) -> I64:
+    """Micro-dollars that each key has spent within a window that ends at the time it was rolled to, shape (k,).
+
+    Cells that begin before ``since_us`` do not count.
+    """
     ring, cells = ring_of(length_us)
     (width, count), first = RINGS[ring], _FIRST[ring]
-    age = (state.newest[:, None] // width - np.arange(count)) % count
-    found: I64 = np.where(age < cells, state.cells[:, first : first + count], 0).sum(axis=1)
+    newest = state.newest[:, None] // width
+    age = (newest - np.arange(count)) % count
+    counts = (age < cells) & ((newest - age) * width >= since_us)
+    found: I64 = np.where(counts, state.cells[:, first : first + count], 0).sum(axis=1)
     return found
 
 
-def burning(state: Spending, budget_micro_usd: int, pairs: tuple[BurnPair, ...]) -> Bools:
+def burning(state: Spending, budget_micro_usd: int, pairs: tuple[BurnPair, ...], since_us: int = 0) -> Bools:
     """Which keys burn their budget by any of the pairs, shape (k,). Exact: whole numbers are compared.
 
     Args:
         state: k keys, rolled to now.
         budget_micro_usd: what may be spent in the budget's period; below 10^9 dollars.
         pairs: pairs of windows.
+        since_us: from when on spending counts, microseconds; of the cells under way then nothing does.
     """
     found = np.zeros(len(state.newest), dtype=np.bool_)
     for pair in pairs:
-        top, bottom = pair.share
-        # Rounded up, so that "at least this share" stays exact for whole micro-dollars.
-        enough = -(-budget_micro_usd * top // bottom)
-        recent = -(-budget_micro_usd * top * pair.short_us // (bottom * pair.long_us))
-        found |= (within(state, pair.long_us) >= enough) & (within(state, pair.short_us) >= recent)
+        found |= _burns(state, budget_micro_usd, pair, since_us)
+    return found
+
+
+def lasts_until(state: Spending, budget_micro_usd: int, pairs: tuple[BurnPair, ...], since_us: int = 0) -> I64:
+    """Until when what `burning` says cannot change while nothing is spent, microseconds, shape (k,).
+
+    `NEVER` where it says no: windows only empty. Arguments as of `burning`.
+    """
+    found = np.zeros(len(state.newest), dtype=np.int64)
+    for pair in pairs:
+        # Nothing leaves a window before the next cell of its ring begins; one pair that holds on is enough.
+        widths = [RINGS[ring_of(length)[0]][0] for length in (pair.long_us, pair.short_us)]
+        until = np.minimum(*((state.newest // width + 1) * width for width in widths))
+        found = np.maximum(found, np.where(_burns(state, budget_micro_usd, pair, since_us), until, 0))
+    lasting: I64 = np.where(found > 0, found, NEVER)
+    return lasting
+
+
+def _burns(state: Spending, budget_micro_usd: int, pair: BurnPair, since_us: int) -> Bools:
+    top, bottom = pair.share
+    # Rounded up, so that "at least this share" stays exact for whole micro-dollars.
+    enough = -(-budget_micro_usd * top // bottom)
+    recent = -(-budget_micro_usd * top * pair.short_us // (bottom * pair.long_us))
+    long, short = (within(state, length, since_us) for length in (pair.long_us, pair.short_us))
+    found: Bools = (long >= enough) & (short >= recent)
     return found

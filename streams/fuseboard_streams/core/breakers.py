@@ -110,6 +110,8 @@ class Ordered:
 
     changed: tuple[Breaker, ...] = ()
     refused: str | None = None
+    let_go: tuple[str, ...] = ()
+    """The rules whose holds it ended."""
 
 
 class Breakers:
@@ -219,6 +221,18 @@ class Breakers:
         self._note(before, held, transitions.fire_again(held, now, until_us))
         return Fired(Outcome.NOTHING)
 
+    def settled(self, target: Target, response: Response, now_us: int, until_us: int | None = None) -> bool:
+        """Whether it would change nothing if a rule fired at a time, or before it: it holds, and cannot climb.
+
+        Arguments as of :meth:`fire`, which need not be called then.
+        """
+        if response.mode is not Mode.ENFORCE:
+            return self.virtual.settled(id_of(target), response.rule, now_us)
+        _, held = self._held(target, response.rule)
+        if held is None or held.listens:
+            return False
+        return self._transitions.fire_again(held, now_us, until_us) is held
+
     def burning(self, target: Target, rule: str, moment: Moment) -> None:
         """The condition of a rule is on: its hold is not released by quiet, and climbs by time. For ticks."""
         self.virtual.burning(id_of(target), rule, moment.time_us)
@@ -282,7 +296,8 @@ class Breakers:
         if answer.breaker is None:
             return Ordered(refused=answer.refused)
         written = self._write(answer.breaker)
-        return Ordered((written,) if answer.publish else ())
+        let_go = tuple(hold.rule for hold in before.holds if written.hold_of(hold.rule) is None)
+        return Ordered((written,) if answer.publish else (), let_go=let_go)
 
     def acknowledge(self, breaker_id: str, epoch: int, moment: Moment) -> None:
         """An enforcer has applied an epoch: calls from now on are made under the rungs that it brought."""

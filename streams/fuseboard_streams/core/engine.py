@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from fuseboard_schemas.keys import Target, breaker_id, parse_breaker_id
-from fuseboard_schemas.records import Decision, DeniedBy, Mode, Severity, SignalLevel
+from fuseboard_schemas.records import Decision, DeniedBy, Mode, Scope, Severity, SignalLevel
 from fuseboard_streams.core.firing import Facts, Firing
 from fuseboard_streams.core.first_use import FirstUses, Uses
+from fuseboard_streams.core.hard_caps import HardCaps
 from fuseboard_streams.core.losses import Losses
 from fuseboard_streams.core.piece import OK, TIMEOUT
+from fuseboard_streams.core.prepare import stable_hash
 from fuseboard_streams.core.rulebook import NONE
 from fuseboard_streams.core.ruleset import SignalTest
 from fuseboard_streams.core.runs import places
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fuseboard_schemas.records import Signal
+    from fuseboard_streams.core.breakers import Breakers
     from fuseboard_streams.core.clearing import StillOn
     from fuseboard_streams.core.events import EventPiece
     from fuseboard_streams.core.identity import Identities
@@ -52,12 +56,16 @@ _TICKET = SEVERITIES.index(Severity.TICKET)
 class Engine:
     """Runs every test but the failure statistic over runs of events."""
 
-    def __init__(self, settings: CoreSettings, state: ShardState, identities: Identities, book: Rulebook) -> None:
+    def __init__(
+        self, settings: CoreSettings, state: ShardState, identities: Identities, book: Rulebook, breakers: Breakers
+    ) -> None:
         self._state = state
         self._identities = identities
-        self.spending = Spending(state.spends, state.actors, book)
-        self.violations = Violations(state.violators, state.actors, book, state.refer)
-        self.sessions = Sessions(state.sessions, state.actors, book, settings)
+        self._breakers = breakers
+        hard_caps = HardCaps(state.capped, state.actors, book, state.refer, self._settled)
+        self.spending = Spending(state.spends, state.actors, book, hard_caps, state.objects)
+        self.violations = Violations(state.violators, state.actors, book, settings, state.refer)
+        self.sessions = Sessions(state.sessions, state.actors, book, settings, self._settled)
         self.first_uses = FirstUses(state.tools, state.actors, book)
         self.losses = Losses(state.losses, state.actors, book, settings, state.refer)
         self.silence = Silence(state.requests, state.actors, book, settings)
@@ -167,19 +175,41 @@ class Engine:
     def conditions(self) -> tuple[tuple[RuleView, StillOn], ...]:
         """The rules about an actor whose condition may last, and who says whether it is still on."""
         return (
-            *((view, self.spending.still_burning) for view in self.spending.burns),
+            *((view, self.spending.still_on) for view in self.spending.burns),
             *((view, self.losses.still_on) for view in self.losses.views),
             *((view, self.silence.still_on) for view in self.silence.views),
         )
 
-    def forget_unasked(self) -> None:
-        """Drop what no rule asks for, in a transaction: call it when other rules have come into force.
+    def forget_unasked(self, before: Engine, now_us: int) -> None:
+        """Drop what no rule goes on with, in a transaction: call it when other rules have come into force.
 
         It would not be kept up, so that a rule of its kind that comes back would go on with what was true once.
+
+        Args:
+            before: what ran the rules before.
+            now_us: stream time.
         """
-        for each in (self.first_uses, self.losses, self.silence):
+        for each in (self.first_uses, self.silence):
             if not each.wanted:
                 each.forget()
+        self.losses.forget_unasked()
+        self.spending.change(before.spending.bases, now_us)
+        self.violations.forget_unasked()
+        self.sessions.forget_unasked()
+
+    def let_go(self, target: Target, rule: str) -> None:
+        """A person has released a rule's hold: what it found before does not count against the target again."""
+        actor = self._identities.find_actor(target.tenant, target.actor or "")
+        if actor is None:
+            return
+        if target.scope is Scope.ACTOR:
+            self.violations.forget(rule, actor)
+        elif target.scope is Scope.SESSION:
+            trace = int(stable_hash(pl.Series([target.trace_id], dtype=pl.String))[0])
+            self.sessions.forget(rule, actor, trace)
+
+    def _settled(self, view: RuleView, number: int, target: Target, now_us: int, until_us: int | None) -> bool:
+        return self._breakers.settled(target, view.variants[number].response, now_us, until_us)
 
     def rebuild(self, stream_time: int) -> None:
         """Make anew what follows from the tables, after a restore or a rollback."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fuseboard_schemas.keys import Target
     from fuseboard_streams.core.rulebook import RuleView
 
@@ -46,3 +48,8 @@ class Firing:
         What one tick finds of one rule is taken by its targets' names: rows are numbered as they happen to be free.
         """
         return self.position, self.time_us, self.view.order, self.target.tenant, self.target.actor or ""
+
+
+Settled: TypeAlias = "Callable[[RuleView, int, Target, int, int | None], bool]"
+"""Rule, variant, target, stream time and when it would end by itself, to whether firing then, or before, changes
+nothing."""

@@ -145,6 +145,11 @@ class Identities:
         row = int(self._actors.find(lo, hi)[0])
         return row if row >= 0 else None
 
+    def find_actors(self, names: list[tuple[str, str]]) -> Rows:
+        """The rows of actors given as ``(tenant, actor)``, -1 where there is none."""
+        tenants, actors = (pl.Series(list(each), dtype=pl.String) for each in zip(*names, strict=True))
+        return self._actors.find(*hash_actors(tenants, actors, self._seeds)).astype(np.int64)
+
     def find_tool(self, tenant: str, actor: str, tool: str) -> int | None:
         """The row of an actor's tool, or None."""
         lo, hi = hash_actors(pl.Series([tenant]), pl.Series([actor]), self._seeds)

@@ -194,24 +194,32 @@ class Losses:
                 found.append(Firing(0, now_us, view, number, target, facts))
         return found
 
-    def still_on(self, view: RuleView, actor: int, now_us: int) -> bool:
-        """Whether too many of an actor's events are missing at a time."""
-        number = self._variant(view, actor)
-        if number == NONE:
-            return False
-        test = view.test(number, LostTest)
-        row = self._find(np.array([actor]), _window(test))
-        if row[0] < 0:
-            return False
-        state = self._at(row, now_us, _window(test) // lost.CELLS)
-        return bool(lost.losing(state, test.share, test.minimum)[0])
+    def still_on(self, view: RuleView, actor: Rows, now_us: int) -> tuple[NDArray[np.bool_], I64]:
+        """Whether too many of actors' events are missing, and until when that cannot change by itself, shape (n,) each.
 
-    def forget(self) -> None:
-        """Begin anew with every actor."""
+        It can while their windows are not empty, whenever a cell begins.
+        """
+        number = np.array([self._variant(view, row) for row in actor.tolist()], dtype=np.int64)
+        on, until = np.zeros(len(actor), dtype=np.bool_), np.full(len(actor), NEVER, dtype=np.int64)
+        for variant in np.unique(number[number != NONE]).tolist():
+            test = view.test(variant, LostTest)
+            within, width = _window(test), _window(test) // lost.CELLS
+            mine = places(number == variant)
+            rows = self._find(actor[mine], within)
+            mine, rows = mine[rows >= 0], rows[rows >= 0]
+            state = self._at(rows, now_us, width)
+            on[mine] = lost.losing(state, test.share, test.minimum)
+            filled = (state.expected != 0).any(axis=1) | (state.missing != 0).any(axis=1)
+            until[mine[filled]] = (now_us // width + 1) * width
+        return on, until
+
+    def forget_unasked(self) -> None:
+        """Drop the windows that no rule asks for: they are not kept up."""
         rows = places(self._table.live)
-        if len(rows):
-            self._refer(self._table["actor"][rows].astype(np.int64), -1)
-            self._table.free(rows)
+        gone = rows[~np.isin(self._table["within"][rows], np.array(self._windows, dtype=np.uint64))]
+        if len(gone):
+            self._refer(self._table["actor"][gone].astype(np.int64), -1)
+            self._table.free(gone)
 
     def rebuild(self) -> None:
         """Find who is to be asked about, after a restore or a rollback."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -57,6 +58,11 @@ class RuleView:
         self.plain = rule.match.everything and not rule.changed
         """Whether every target has variant 0."""
         self._known: dict[tuple[str, str, str], int] = {}
+
+    @cached_property
+    def bases(self) -> tuple[int, ...]:
+        """64 bits that name the state of the targets of each variant, never 0: with another name it starts cold."""
+        return tuple(int(state_id(self.rule, variant.test), 16) | 1 for variant in self.variants)
 
     def number(self, tenant: str, actor: str = "", tool: str = "") -> int:
         """The variant of a target, `NONE` if the rule is not for it."""

@@ -56,7 +56,7 @@ class CoreSettings:
     session_idle_us: int = 3_600 * SECOND
     """A session idle for longer begins anew."""
     max_sessions: int = 1_000_000
-    """Traces followed at a time for rules about sessions."""
+    """Traces followed at a time for rules about sessions, each once for every such rule."""
     max_session_breakers: int = 100_000
     """Sessions of one tenant that may be held at a time; each of n shards holds at most the n-th part of them."""
     max_shared_breakers: int = 10_000

@@ -148,15 +148,21 @@ class Shard:
         """
         self._before_rules = self._book.rules
         known = self.rules_version == rules.version
+        engine, clearing = self._engine, self._clearing
         self._adopt(rules)
         if known:
+            # The state is as they left it; what follows from it does not.
+            self._clearing.restore(self._state.scalar(ASKED_AT))
+            self._second.load(self._state.objects)
             return
         self._state.note_rules(rules.version, text, offset)
-        self._engine.forget_unasked()
+        self._engine.forget_unasked(engine, self.stream_time)
+        clearing.leave(self._clearing, self.stream_time)
         released = self._breakers.release_where(self._book.gone, Moment(self.stream_time))
         self._decisions.rulings.publish(released)
         self._second.rules_changed(self.stream_time)
         self._clearing.restore(self._clearing.at)
+        self._clearing.rules_changed(self.stream_time)
 
     def _adopt(self, rules: RuleSet) -> None:
         self._book.adopt(rules)
@@ -170,8 +176,8 @@ class Shard:
         self._engine.rebuild(self.stream_time)
 
     def _watchers(self) -> tuple[Engine, Clearing]:
-        engine = Engine(self._settings, self._state, self._identities, self._book)
-        return engine, Clearing(self._settings, engine.conditions, self._identities, self._breakers)
+        engine = Engine(self._settings, self._state, self._identities, self._book, self._breakers)
+        return engine, Clearing(self._settings, engine.conditions, self._identities, self._breakers, self._state.actors)
 
     def _new_tools(self, rows: NDArray[np.int32], names: Sequence[tuple[str, str, str]]) -> None:
         self._second.pools.assign(rows, names)
@@ -182,7 +188,6 @@ class Shard:
         """Open a transaction: from here on everything can be taken back."""
         self._state.begin()
         self._breakers.begin()
-        self._clearing.begin()
         names = len(self._identities.tool_names)
         self._saved = (self._times.copy(), names, self._clearing.at, replace(self.counters))
 
@@ -217,11 +222,10 @@ class Shard:
         self._intake.take_rejected()
         if self._before_rules is not None:
             self._adopt(self._before_rules)
-            self._clearing.restore(asked_at)
             self._before_rules = None
         else:
-            self._clearing.rollback()
             self._engine.rebuild(self.stream_time)
+        self._clearing.restore(asked_at)
         self._second.load(self._state.objects)
 
     def apply(self, block: bytes) -> None:
@@ -481,6 +485,8 @@ class Shard:
                 # A shard that has seen no call has no time of its own yet.
                 now = self.stream_time or arrival
                 ordered = self._breakers.order(target, order, Moment(now, order.override_id, offset))
+                for rule in ordered.let_go:
+                    self._engine.let_go(target, rule)
                 self._decisions.rulings.publish(ordered.changed)
                 if ordered.refused is not None:
                     problem = DeadLetterReason.INVALID_FIELD, ordered.refused
@@ -516,6 +522,7 @@ class Shard:
 
     def _fold_piece(self, piece: Piece) -> None:
         state = self._state
+        self._clearing.touched(piece.actor, piece.stream)
         if state.rules_version is not None:
             cold_tools, cold_actors = self._identities.renew(piece.tool, piece.actor)
             state.start_anew(state.tools, cold_tools)
@@ -537,6 +544,7 @@ class Shard:
         self.counters.traces_evicted += self._decisions.traces_evicted - evicted
 
     def _fold_event_piece(self, piece: EventPiece) -> None:
+        self._clearing.touched(piece.actor, piece.stream)
         keys = ((self._state.actors, piece.actor),)
         self._state.expire(piece.seconds, piece.client, *keys)
         fresh = self._intake.unseen(piece.client, piece.events.seq, piece.seconds, *keys)

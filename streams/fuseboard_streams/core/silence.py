@@ -139,15 +139,21 @@ class Silence:
         self._waiting.ask(rows, later)
         return found
 
-    def still_on(self, view: RuleView, actor: int, now_us: int) -> bool:
-        """Whether an actor is silent at a time."""
-        slot, number = int(self._actors[SLOT][actor]), self._variant(view, actor)
-        if slot < 0 or number == NONE:
-            return False
-        state, test = self._load(np.array([slot])), view.test(number, SilenceTest)
-        # Whoever has been idle for so long is forgotten, be its row still there or not.
-        known = now_us // SECOND - EPOCH_S - int(self._actors["last_seen"][actor]) <= self._forget_us // SECOND
-        return known and bool(silence.silent(state, now_us, requests=test.requests, lasting_us=test.lasting_us)[0])
+    def still_on(self, view: RuleView, actor: Rows, now_us: int) -> tuple[Bools, I64]:
+        """Whether actors are silent at a time, and until when that cannot change by itself, shape (n,) each."""
+        on, until = np.zeros(len(actor), dtype=np.bool_), np.full(len(actor), NEVER, dtype=np.int64)
+        number = np.array([self._variant(view, row) for row in actor.tolist()], dtype=np.int64)
+        slots = self._actors[SLOT][actor].astype(np.int64)
+        for variant in np.unique(number[number != NONE]).tolist():
+            test = view.test(variant, SilenceTest)
+            mine = places((number == variant) & (slots >= 0))
+            state = self._load(slots[mine])
+            # Whoever has been idle for so long is forgotten, be its row still there or not.
+            seen = self._actors["last_seen"][actor[mine]].astype(np.int64) + EPOCH_S
+            known = now_us // SECOND - seen <= self._forget_us // SECOND
+            on[mine] = known & silence.silent(state, now_us, requests=test.requests, lasting_us=test.lasting_us)
+            until[mine] = np.where(on[mine], (seen + self._forget_us // SECOND + 1) * SECOND, NEVER)
+        return on, until
 
     def forget(self) -> None:
         """Begin anew with every actor."""

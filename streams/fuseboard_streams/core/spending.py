@@ -1,13 +1,14 @@
-"""What actors spend: hard caps event by event, budgets that burn at ticks of stream time.
+"""What actors spend: hard caps event by event (`hard_caps`), budgets that burn at ticks of stream time.
 
 A tick is a whole second. An actor is asked at the first tick after it has spent something: between two spendings its
-windows only empty, so that no other tick could find it burning. Who is being held for burning is also asked on a grid
-of `GRID_US`, because only time can show that it has stopped.
+windows only empty, so that no other tick could find it burning. Who is being held for burning is asked by `clearing`
+as well, because only time can show that it has stopped.
+
+The windows of an actor are shared by all rules: a rule that comes into force notes since when it counts.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -17,27 +18,30 @@ from fuseboard_detectors import burn
 from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import Scope
 from fuseboard_streams.core.firing import Facts, Firing
-from fuseboard_streams.core.rulebook import NONE
-from fuseboard_streams.core.ruleset import BurnTest, CapTest
+from fuseboard_streams.core.hard_caps import Costs, HardCaps, usd
+from fuseboard_streams.core.per_actor import NONE, PerActor
+from fuseboard_streams.core.ruleset import BurnTest
 from fuseboard_streams.core.runs import places, run_starts
 from fuseboard_streams.core.tables import Column, Family, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
+    from fuseboard_streams.core.objects import Objects
     from fuseboard_streams.core.rulebook import Rulebook, RuleView
     from fuseboard_streams.core.settings import CoreSettings
 
 I64: TypeAlias = NDArray[np.int64]
+Bools: TypeAlias = NDArray[np.bool_]
 Rows: TypeAlias = NDArray[np.int64]
 
 SECOND: Final = 1_000_000
-DAY_US: Final = 86_400 * SECOND
-GRID_US: Final = 5 * SECOND
 CELL_US: Final = burn.RINGS[0][0]
 _NOBODY: Final = np.empty(0, dtype=np.int64)
 SLOT: Final = "spend"
 """The actors' column that points at their row here."""
+_SINCE: Final = "since"
+"""Objects of the state: from when on a rule counts, microseconds, by what names its state."""
 
 
 def spends_table(settings: CoreSettings) -> Table:
@@ -53,8 +57,6 @@ def spends_table(settings: CoreSettings) -> Table:
             Column("waiting", "u1"),
             Column("cell", "i4"),
             Column("sum", "i8"),
-            Column("day", "i4"),
-            Column("spent", "i8"),
         ),
     )
     rings = Family("rings", (Column("cells", "i8", width=burn.CELLS), Column("newest", "i8")))
@@ -62,31 +64,17 @@ def spends_table(settings: CoreSettings) -> Table:
     return Table("spends", (key, now, rings, due), limit=settings.max_actors)
 
 
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """What n events cost, in order; every array has shape (n,)."""
-
-    actor: Rows
-    """Rows of the actors' table."""
-    micro_usd: I64
-    ts: I64
-    stream: I64
-    """Stream time once the event has been seen."""
-    counted: NDArray[np.bool_]
-    """Whether it is in time."""
-
-
 class Spending:
     """Follows what actors spend, for the rules on ``spend.usd``."""
 
-    def __init__(self, table: Table, actors: Table, book: Rulebook) -> None:
+    def __init__(self, table: Table, actors: Table, book: Rulebook, hard_caps: HardCaps, objects: Objects) -> None:
         self._table = table
         self._actors = actors
-        self.burns = book.asking(BurnTest, Scope.ACTOR)
-        caps = book.asking(CapTest, Scope.ACTOR)
-        self._event_caps = tuple(view for view in caps if not view.test(0, CapTest).daily)
-        self._day_caps = tuple(view for view in caps if view.test(0, CapTest).daily)
-        self.wanted = bool(self.burns or caps)
+        self._objects = objects
+        self.caps = hard_caps
+        self._rules = tuple(PerActor(actors, view) for view in book.asking(BurnTest, Scope.ACTOR))
+        self.burns = tuple(rule.view for rule in self._rules)
+        self.wanted = bool(self._rules or hard_caps.wanted)
         """Whether any rule asks what is spent."""
         self._waiting: Rows = _NOBODY
 
@@ -97,11 +85,10 @@ class Spending:
         found: list[Firing] = []
         paid = places(costs.counted & (costs.micro_usd > 0))
         if len(paid):
-            found += self._over_event_caps(costs, paid)
-            slots = self._slots(costs.actor[paid])
-            self._table.touch("now", slots)
-            found += self._over_day_caps(costs, paid, slots)
-            if self.burns:
+            found += self.caps.fold(costs, paid)
+            if self._rules:
+                slots = self._slots(costs.actor[paid])
+                self._table.touch("now", slots)
                 found += self._fold_burns(costs, paid, slots)
         return found + self._run_ticks(int(costs.stream[-1]), costs.stream)
 
@@ -120,15 +107,49 @@ class Spending:
 
     # --- holds
 
-    def still_burning(self, view: RuleView, actor: int, now_us: int) -> bool:
-        """Whether an actor burns its budget at a time."""
-        slot = int(self._actors[SLOT][actor])
-        number = self._variant(view, actor)
-        if slot < 0 or number == NONE:
-            return False
-        state = self._at(np.array([slot]), np.array([now_us]))
-        test = view.test(number, BurnTest)
-        return bool(burn.burning(state, test.budget_micro_usd, test.pairs)[0])
+    def still_on(self, view: RuleView, actor: Rows, now_us: int) -> tuple[Bools, I64]:
+        """Whether actors burn their budgets at a time, and until when that cannot change by itself, shape (n,) each."""
+        rule = next(each for each in self._rules if each.view is view)
+        number, slots = rule.numbers(actor), self._actors[SLOT][actor].astype(np.int64)
+        on, until = np.zeros(len(actor), dtype=np.bool_), np.full(len(actor), burn.NEVER, dtype=np.int64)
+        have = places((slots >= 0) & (number != NONE))
+        state = self._at(slots[have], np.full(len(have), now_us))
+        for variant, some, part in _by_variant(number[have], state):
+            test, since = view.test(variant, BurnTest), self._since(view)
+            on[have[some]] = burn.burning(part, test.budget_micro_usd, test.pairs, since)
+            until[have[some]] = burn.lasts_until(part, test.budget_micro_usd, test.pairs, since)
+        return on, until
+
+    # --- since when a rule counts
+
+    @property
+    def bases(self) -> frozenset[int]:
+        """What names the state of the rules in force."""
+        return frozenset(view.bases[0] for view in self.burns)
+
+    def change(self, before: frozenset[int], now_us: int) -> None:
+        """Other rules come into force: new ones begin to count. What no rule asks for any more is dropped.
+
+        Args:
+            before: `bases` of the rules that were in force.
+            now_us: stream time.
+        """
+        for basis in sorted(before - self.bases):
+            self._objects.delete(_SINCE, f"{basis:016x}")
+        for basis in sorted(self.bases - before):
+            self._objects.put(_SINCE, f"{basis:016x}", str(now_us).encode())
+        self.caps.forget_unasked()
+        if not self._rules:
+            actors = places(self._actors[SLOT] >= 0)
+            self._actors.touch("slots", actors)
+            self._actors[SLOT][actors] = -1
+            self._table.free(places(self._table.live))
+            self._waiting = _NOBODY
+
+    def _since(self, view: RuleView) -> int:
+        # A test's budget and windows are levels: all variants of a rule have one state.
+        value = self._objects.get(_SINCE, f"{view.bases[0]:016x}")
+        return 0 if value is None else int(value)
 
     # --- undo and restore
 
@@ -138,61 +159,6 @@ class Spending:
         self._waiting = waiting.astype(np.int64)
         self._table["due"][waiting] = tick_after(stream_time)
         self._table.restore_used("due", waiting)
-
-    # --- caps
-
-    def _over_event_caps(self, costs: Costs, paid: NDArray[np.intp]) -> list[Firing]:
-        found = []
-        for view in self._event_caps:
-            least = min(each.test.micro_usd for each in view.variants if isinstance(each.test, CapTest))
-            for at in paid[costs.micro_usd[paid] > least].tolist():
-                actor, cost = int(costs.actor[at]), int(costs.micro_usd[at])
-                number = self._variant(view, actor)
-                if number != NONE and cost > view.test(number, CapTest).micro_usd:
-                    limit = view.test(number, CapTest).micro_usd
-                    reason = f"one event cost {usd(cost)}, the limit is {usd(limit)}"
-                    facts = Facts(reason, value=cost / 1e6, since_us=int(costs.stream[at]))
-                    until = next_day(int(costs.stream[at]))
-                    found.append(self._fired(view, number, actor, at, int(costs.stream[at]), facts, until))
-        return found
-
-    def _over_day_caps(self, costs: Costs, paid: NDArray[np.intp], slots: Rows) -> list[Firing]:
-        """Whose sum of the day these events carry over a limit."""
-        if not self._day_caps:
-            return []
-        order = np.argsort(slots, kind="stable")
-        slot, at = slots[order], paid[order]
-        day = costs.stream[at] // DAY_US
-        starts = run_starts((slot << np.int64(24)) + day)
-        heads = slot[starts]
-        table = self._table
-        cost = costs.micro_usd[at]
-        total = np.cumsum(cost)
-        carried = np.where(table["day"][heads] == day[starts], table["spent"][heads], 0)
-        # An actor with events on both sides of midnight has two stretches: the second one begins at nothing.
-        carried[1:][heads[1:] == heads[:-1]] = 0
-        lengths = np.diff(np.append(starts, len(slot)))
-        after = total - np.repeat(total[starts] - cost[starts] - carried, lengths)
-        ends = starts + lengths - 1
-        table["day"][heads] = day[ends]
-        table["spent"][heads] = after[ends]
-        found: list[Firing] = []
-        for view in self._day_caps:
-            least = min(each.test.micro_usd for each in view.variants if isinstance(each.test, CapTest))
-            for i in places(after > least).tolist():
-                found += self._crossed(view, costs, int(at[i]), int(after[i] - cost[i]), int(after[i]))
-        return found
-
-    def _crossed(self, view: RuleView, costs: Costs, at: int, before: int, after: int) -> Iterable[Firing]:
-        actor, now = int(costs.actor[at]), int(costs.stream[at])
-        number = self._variant(view, actor)
-        if number == NONE:
-            return
-        limit = view.test(number, CapTest).micro_usd
-        if before <= limit < after:
-            reason = f"spent {usd(after)} since midnight UTC, the limit of a day is {usd(limit)}"
-            facts = Facts(reason, value=after / 1e6, since_us=now // DAY_US * DAY_US)
-            yield self._fired(view, number, actor, at, now, facts, next_day(now))
 
     # --- burn rates
 
@@ -284,27 +250,18 @@ class Spending:
         table["due"][rows] = 0
         state = self._at(rows, due)
         found = []
-        for view in self.burns:
-            for i in self._burning(view, rows, state).tolist():
-                actor, now = int(table["actor"][rows[i]]), int(due[i])
-                number = self._variant(view, actor)
-                facts = _burn_facts(view.test(number, BurnTest), state, i, now)
-                position = int(np.searchsorted(stream, now))
-                found.append(Firing(position, now, view, number, self._target(actor), facts))
+        for rule in self._rules:
+            view, since = rule.view, self._since(rule.view)
+            number = rule.numbers(table["actor"][rows].astype(np.int64))
+            for variant, some, part in _by_variant(number, state):
+                test = view.test(variant, BurnTest)
+                for i in places(burn.burning(part, test.budget_micro_usd, test.pairs, since)).tolist():
+                    row, now = int(rows[some[i]]), int(due[some[i]])
+                    facts = _burn_facts(test, part, i, now, since)
+                    position = int(np.searchsorted(stream, now))
+                    target = Target(Scope.ACTOR, *rule.names(int(table["actor"][row])))
+                    found.append(Firing(position, now, view, variant, target, facts))
         return found
-
-    def _burning(self, view: RuleView, rows: Rows, state: burn.Spending) -> NDArray[np.intp]:
-        if view.plain:
-            test = view.test(0, BurnTest)
-            return places(burn.burning(state, test.budget_micro_usd, test.pairs))
-        numbers = np.array([self._variant(view, actor) for actor in self._table["actor"][rows].tolist()])
-        hit = np.zeros(len(rows), dtype=np.bool_)
-        for number in np.unique(numbers[numbers != NONE]).tolist():
-            some = places(numbers == number)
-            test = view.test(number, BurnTest)
-            part = burn.Spending(state.cells[some], state.newest[some])
-            hit[some] = burn.burning(part, test.budget_micro_usd, test.pairs)
-        return places(hit)
 
     # --- rows
 
@@ -321,39 +278,29 @@ class Spending:
             slots = self._actors[SLOT][actor].astype(np.int64)
         return slots
 
-    def _variant(self, view: RuleView, actor: int) -> int:
-        return view.number(str(self._actors["tenant"][actor]), str(self._actors["actor"][actor]))
-
-    def _target(self, actor: int) -> Target:
-        return Target(Scope.ACTOR, str(self._actors["tenant"][actor]), str(self._actors["actor"][actor]))
-
-    def _fired(self, view: RuleView, number: int, actor: int, at: int, now: int, facts: Facts, until_us: int) -> Firing:
-        return Firing(at, now, view, number, self._target(actor), facts, decided=at, until_us=until_us)
-
-
-def usd(micro_usd: int) -> str:
-    """An amount as people read it."""
-    whole, rest = divmod(micro_usd, 1_000_000)
-    return f"${whole}.{rest:06d}".rstrip("0").ljust(len(f"${whole}.00"), "0")
-
-
-def next_day(time_us: int) -> int:
-    """The next midnight by UTC after a time."""
-    return (time_us // DAY_US + 1) * DAY_US
-
 
 def tick_after(time_us: Any) -> Any:  # noqa: ANN401 - a time, or an array of them
     """The tick at which what happens at a time is asked about: the next whole second after it."""
     return (time_us // SECOND + 1) * SECOND
 
 
-def _burn_facts(test: BurnTest, state: burn.Spending, i: int, now: int) -> Facts:
+def _by_variant(number: I64, state: burn.Spending) -> Iterator[tuple[int, NDArray[np.intp], burn.Spending]]:
+    """The keys of each variant: its number, their places, and their part of the state."""
+    for variant in np.unique(number[number != NONE]).tolist():
+        some = places(number == variant)
+        yield variant, some, burn.Spending(state.cells[some], state.newest[some])
+
+
+def _burn_facts(test: BurnTest, state: burn.Spending, i: int, now: int, since: int) -> Facts:
     one = burn.Spending(state.cells[i : i + 1], state.newest[i : i + 1])
-    pair = next(each for each in test.pairs if burn.burning(one, test.budget_micro_usd, (each,))[0])
-    spent = int(burn.within(one, pair.long_us)[0])
+    pair = next(each for each in test.pairs if burn.burning(one, test.budget_micro_usd, (each,), since)[0])
+    spent = int(burn.within(one, pair.long_us, since)[0])
     share = 100 * spent / test.budget_micro_usd
     reason = (
         f"spent {usd(spent)} within {pair.long_us // SECOND} s, {share:.3g}% of a budget of "
         f"{usd(test.budget_micro_usd)}"
     )
     return Facts(reason, value=spent / 1e6, since_us=now - pair.long_us)
+
+
+__all__ = ["Costs", "Spending", "spends_table"]

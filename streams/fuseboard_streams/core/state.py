@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_streams.core.breaker import decode, encode
+from fuseboard_streams.core.hard_caps import capped_table
+from fuseboard_streams.core.hard_caps import over as day_over
 from fuseboard_streams.core.index import first_occurrences
 from fuseboard_streams.core.inputs import DATED, TOOL_CALLS
 from fuseboard_streams.core.layout import (
@@ -29,7 +31,7 @@ from fuseboard_streams.core.statistics import Statistic
 from fuseboard_streams.core.store import Delta, Store
 from fuseboard_streams.core.times import Times
 from fuseboard_streams.core.traces import TraceCap
-from fuseboard_streams.core.violations import violators_table
+from fuseboard_streams.core.violations import faded, violators_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,6 +68,7 @@ class ShardState:
         self.clients = clients_table(settings)
         self.rings = rings_table(settings, book.actors)
         self.spends = spends_table(settings)
+        self.capped = capped_table(settings)
         self.violators = violators_table(settings)
         self.sessions = sessions_table(settings)
         self.losses = losses_table(settings)
@@ -74,8 +77,8 @@ class ShardState:
         actor_traces = traces_table("actor_traces", settings)
         # What points at actors comes before them: a slice that forgets it frees the actor.
         self.tables_in_order: tuple[Table, ...] = (
-            self.tools, self.clients, self.violators, self.losses, self.actors, self.rings, self.spends, self.requests,
-            self.sessions, tool_traces, actor_traces,
+            self.tools, self.clients, self.capped, self.violators, self.losses, self.actors, self.rings, self.spends,
+            self.requests, self.sessions, tool_traces, actor_traces,
         )  # fmt: skip
         self._store = Store(self.tables_in_order)
         tool, actor = book.tools.params(0), book.actors.params(0)
@@ -91,6 +94,7 @@ class ShardState:
         self._store.expire("tools", self._expired_tools)
         self._store.expire("clients", self._expired_clients)
         self._store.expire("actors", self._expired_actors)
+        self._store.expire("capped", self._expired_capped)
         self._store.expire("violators", self._expired_violators)
         self._store.expire("sessions", self._expired_sessions)
         self._store.expire("losses", self._expired_losses)
@@ -347,11 +351,15 @@ class ShardState:
         return gone
 
     def _expired_violators(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
-        # Hits older than any rule may ask for say nothing any more; see ``core/violations.py``.
-        newest = self.violators["at"][rows].max(axis=1) // SECOND - EPOCH_S
-        gone: NDArray[np.bool_] = self._now_s - newest > self._settings.forget_after_us // SECOND
+        gone = faded(self.violators, rows, (self._now_s + EPOCH_S) * SECOND)
         if gone.any():
             self.refer(self.violators["actor"][rows[gone]].astype(np.int64), -1)
+        return gone
+
+    def _expired_capped(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
+        gone = day_over(self.capped, rows, (self._now_s + EPOCH_S) * SECOND)
+        if gone.any():
+            self.refer(self.capped["actor"][rows[gone]].astype(np.int64), -1)
         return gone
 
     def _expired_losses(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:

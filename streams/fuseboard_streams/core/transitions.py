@@ -243,7 +243,9 @@ class Transitions:
         if after.recovery is Recovery.CLEAR and after.condition is Condition.FIRED:
             after = replace(after, last_on=now)
         if until_us is not None and after.recovery is Recovery.WINDOW:
-            after = replace(after, until=max(after.until or 0, self._after(now, until_us - now)))
+            until = max(after.until or 0, self._after(now, until_us - now))
+            # A session's hold ends an hour after it was made, however long it goes on looping.
+            after = replace(after, until=until if after.expires_at is None else min(until, after.expires_at))
         return hold if after == hold else after
 
     def burning(self, hold: RuleHold, now: int) -> RuleHold:

@@ -2,6 +2,9 @@
 
 An action is a call of a tool, refusals by a breaker and probes excepted. It is a violation if a policy decision in
 effect denied it, or if the call itself says that a policy did; several decisions about one trace count once.
+
+Every rule counts for itself: which denials count, how old they may be, and since when it counts, is its own. Rules that
+differ in nothing but their levels for some actors share a row per actor.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from fuseboard_detectors.recent import SLOTS, RecentHits, distinct, hit
 from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import Scope, Severity
 from fuseboard_streams.core.firing import Facts, Firing
+from fuseboard_streams.core.per_actor import NONE, PerActor, going_on
 from fuseboard_streams.core.ruleset import DistinctTest
 from fuseboard_streams.core.runs import places, run_starts
 from fuseboard_streams.core.tables import Column, Family, Table
@@ -23,7 +27,7 @@ from fuseboard_streams.core.tables import Column, Family, Table
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fuseboard_streams.core.rulebook import Rulebook, RuleView
+    from fuseboard_streams.core.rulebook import Rulebook
     from fuseboard_streams.core.settings import CoreSettings
 
 I64: TypeAlias = NDArray[np.int64]
@@ -37,13 +41,23 @@ FLAG: Final = "violated"
 
 
 def violators_table(settings: CoreSettings) -> Table:
-    """One row per actor and set of severities, once it has had a hit."""
-    key = Family("key", (Column("actor", "u8"), Column("mask", "u8")))
+    """One row per actor and rule (`RuleView.bases`), once the actor has had a hit that counts for it.
+
+    ``keep_us``: for how long after its newest hit a row is of any use, by stream time.
+    """
+    key = Family("key", (Column("actor", "u8"), Column("basis", "u8")))
+    kept = Family("kept", (Column("keep_us", "i8"),))
     count = Family("count", (Column("actions", "i8"),))
     hits = Family(
         "hits", (Column("trace", "u8", SLOTS), Column("number", "i8", SLOTS), Column("at", "i8", SLOTS))
     )  # fmt: skip
-    return Table("violators", (key, count, hits), limit=settings.max_actors, key=("actor", "mask"))
+    return Table("violators", (key, kept, count, hits), limit=settings.max_actors, key=("actor", "basis"))
+
+
+def faded(table: Table, rows: NDArray[np.integer], now_us: int | I64) -> NDArray[np.bool_]:
+    """Which rows begin anew with their next hit. Whether one is still there never shows."""
+    found: NDArray[np.bool_] = now_us - table["at"][rows].max(axis=1) > table["keep_us"][rows]
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +80,48 @@ def mask_of(severities: frozenset[Severity]) -> int:
     return sum(1 << i for i, each in enumerate(SEVERITIES) if not severities or each in severities)
 
 
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """m hits that count, each for one rule, in order; a hit that counts for several is there for each. Shape (m,)."""
+
+    hit: NDArray[np.intp]
+    """Its place among the hits."""
+    rule: NDArray[np.intp]
+    variant: I64
+    row: Rows
+    number: I64
+    """Of the actor's action, as the row counts them."""
+
+    def part(self, at: NDArray[np.intp]) -> _Counted:
+        return _Counted(self.hit[at], self.rule[at], self.variant[at], self.row[at], self.number[at])
+
+
 class Violations:
     """Follows who was denied what, for the rules on ``policy.denied``."""
 
-    def __init__(self, table: Table, actors: Table, book: Rulebook, refer: Callable[[Rows, int], None]) -> None:
+    def __init__(
+        self, table: Table, actors: Table, book: Rulebook, settings: CoreSettings, refer: Callable[[Rows, int], None]
+    ) -> None:
         self._table = table
         self._actors = actors
         self._refer = refer
-        self._views = book.asking(DistinctTest, Scope.ACTOR)
-        self._masks = tuple(sorted({mask_of(_test(view, number).severities) for view, number in self._tests()}))
-        self.wanted = bool(self._views)
+        # Hits of a topic that lags behind stream time are as old as they are, not as they come.
+        self._lag_us = settings.forget_after_us
+        self._rules = tuple(PerActor(actors, view) for view in book.asking(DistinctTest, Scope.ACTOR))
+        self._tests = tuple(
+            tuple(rule.view.test(number, DistinctTest) for number in range(len(rule.view.variants)))
+            for rule in self._rules
+        )
+        self._bases = tuple(sorted({basis for rule in self._rules for basis in rule.view.bases}))
+        self._within = {
+            basis: test.within_us
+            for rule, tests in zip(self._rules, self._tests, strict=True)
+            for basis, test in zip(rule.view.bases, tests, strict=True)
+        }
+        self.wanted = bool(self._rules)
         """Whether any rule asks."""
-
-    def _tests(self) -> list[tuple[RuleView, int]]:
-        return [(view, number) for view in self._views for number in range(len(view.variants))]
+        self.untracked = 0
+        """Hits of actors beyond the limit, which are not followed; once for each rule."""
 
     def fold(self, hits: Hits, actions: Rows) -> list[Firing]:
         """Take in the violations of a run, and then count its actions.
@@ -89,61 +131,82 @@ class Violations:
             actions: the actors of the run's actions, in order; where a hit is one of them, ``hits.position`` is its
                 place in ``actions``. Empty for a run of decisions.
         """
-        found: list[Firing] = []
-        if len(hits.actor):
-            for mask in self._masks:
-                chosen = places((mask >> hits.severity.astype(np.int64)) & 1 == 1)
-                if len(chosen):
-                    found += self._fold_mask(hits, chosen, mask, actions)
+        found = self._fold(hits, actions) if len(hits.actor) else []
         self._count(actions)
         return found
 
-    def _fold_mask(self, hits: Hits, chosen: NDArray[np.intp], mask: int, actions: Rows) -> list[Firing]:
-        actor = hits.actor[chosen]
-        rows = self._rows(actor, mask)
-        number = self._table["actions"][rows] + 1 + _before(actions, actor, hits.position[chosen])
-        order = np.argsort(rows, kind="stable")
-        first = run_starts(rows[order])
+    def _fold(self, hits: Hits, actions: Rows) -> list[Firing]:
+        counted = self._counted(hits, actions)
+        if len(counted.row) == 0:
+            return []
+        order = np.argsort(counted.row, kind="stable")
+        first = run_starts(counted.row[order])
         rank = np.empty(len(order), dtype=np.int64)
         rank[order] = np.arange(len(order)) - np.repeat(first, np.diff(np.append(first, len(order))))
         found: list[Firing] = []
         for turn in range(int(rank.max()) + 1):
-            now = places(rank == turn)
-            state = self._load(rows[now])
-            at = chosen[now]
-            hit(state, hits.trace[at], number[now], hits.ts[at])
-            self._save(rows[now], state)
-            for view in self._views:
-                found += self._reached(view, mask, hits, at, state, number[now])
+            now = counted.part(places(rank == turn))
+            state = self._load(now.row)
+            old = faded(self._table, now.row, hits.stream[now.hit])
+            for name in _HITS:
+                getattr(state, name)[old] = 0
+            hit(state, hits.trace[now.hit], now.number, hits.ts[now.hit])
+            self._save(now.row, state)
+            for i, rule in enumerate(self._rules):
+                mine = places(now.rule == i)
+                if len(mine):
+                    part = RecentHits(*(getattr(state, name)[mine] for name in _HITS))
+                    found += self._reached(rule, self._tests[i], hits, now.part(mine), part)
         return found
+
+    def _counted(self, hits: Hits, actions: Rows) -> _Counted:
+        """Which hits count for which rules; rows are made where they are missing and there is room."""
+        at, rule, variant = [], [], []
+        for i, each in enumerate(self._rules):
+            number = each.numbers(hits.actor)
+            masks = np.array([*(mask_of(test.severities) for test in self._tests[i]), 0])
+            chosen = places((masks[number] >> hits.severity.astype(np.int64)) & 1 == 1)
+            at.append(chosen)
+            rule.append(np.full(len(chosen), i, dtype=np.intp))
+            variant.append(number[chosen])
+        where, rules, variants = np.concatenate(at), np.concatenate(rule), np.concatenate(variant)
+        # In the order of the hits: where room is short, it must not matter how they were cut.
+        order = np.argsort(where, kind="stable")
+        where, rules, variants = where[order], rules[order], variants[order]
+        basis = np.zeros(len(where), dtype=np.uint64)
+        for i, each in enumerate(self._rules):
+            basis[rules == i] = each.bases(variants[rules == i])
+        rows = self._rows(hits.actor[where], basis)
+        known = places(rows >= 0)
+        self.untracked += len(rows) - len(known)
+        where, rows = where[known], rows[known]
+        number = self._table["actions"][rows] + 1 + _before(actions, hits.actor[where], hits.position[where])
+        return _Counted(where, rules[known], variants[known], rows, number)
 
     def _reached(
-        self, view: RuleView, mask: int, hits: Hits, at: NDArray[np.intp], state: RecentHits, number: I64
+        self, rule: PerActor, tests: tuple[DistinctTest, ...], hits: Hits, now: _Counted, state: RecentHits
     ) -> list[Firing]:
         found = []
-        for variant in range(len(view.variants)):
-            test = _test(view, variant)
-            if mask_of(test.severities) != mask:
-                continue
-            count = distinct(state, number, hits.ts[at], actions=test.of_last, max_age_us=test.within_us)
-            for i in places(count >= test.traces).tolist():
-                where = int(at[i])
-                if self._variant(view, int(hits.actor[where])) == variant:
-                    found.append(self._fired(view, variant, hits, where, int(count[i])))
+        for variant in np.unique(now.variant).tolist():
+            test = tests[variant]
+            mine = places(now.variant == variant)
+            some = RecentHits(*(getattr(state, name)[mine] for name in _HITS))
+            at = now.hit[mine]
+            count = distinct(some, now.number[mine], hits.ts[at], actions=test.of_last, max_age_us=test.within_us)
+            enough = places(count >= test.traces).tolist()
+            found += [self._fired(rule, variant, hits, int(at[i]), int(count[i])) for i in enough]
         return found
 
-    def _fired(self, view: RuleView, variant: int, hits: Hits, at: int, traces: int) -> Firing:
-        test = _test(view, variant)
+    def _fired(self, rule: PerActor, variant: int, hits: Hits, at: int, traces: int) -> Firing:
+        of_last = rule.view.test(variant, DistinctTest).of_last
         severity = SEVERITIES[int(hits.severity[at])].value.lower()
         reason = (
-            f"denied by policy in {traces} distinct trace{'s' if traces > 1 else ''} among its last {test.of_last} "
+            f"denied by policy in {traces} distinct trace{'s' if traces > 1 else ''} among its last {of_last} "
             f"actions, now with severity {severity}"
         )
-        row = int(hits.actor[at])
-        tenant, actor = str(self._actors["tenant"][row]), str(self._actors["actor"][row])
         position, now = int(hits.position[at]), int(hits.stream[at])
-        facts = Facts(reason, value=float(traces))
-        return Firing(position, now, view, variant, Target(Scope.ACTOR, tenant, actor), facts, decided=position)
+        target = Target(Scope.ACTOR, *rule.names(int(hits.actor[at])))
+        return Firing(position, now, rule.view, variant, target, Facts(reason, value=float(traces)), decided=position)
 
     def _count(self, actions: Rows) -> None:
         """Count the actions of actors that have had a hit."""
@@ -153,26 +216,51 @@ class Violations:
         if len(some) == 0:
             return
         unique, counts = np.unique(some, return_counts=True)
-        for mask in self._masks:
-            rows = self._table.find(unique.astype(np.uint64), np.full(len(unique), mask, dtype=np.uint64))
+        for basis in self._bases:
+            rows = self._table.find(unique.astype(np.uint64), np.full(len(unique), basis, dtype=np.uint64))
             having = places(rows >= 0)
             self._table.touch("count", rows[having])
             self._table["actions"][rows[having]] += counts[having]
 
+    # --- what is forgotten
+
+    def forget_unasked(self) -> None:
+        """Drop what no rule in force goes on with."""
+        rows = places(self._table.live)
+        actor = self._table["actor"][rows].astype(np.int64)
+        self._free(rows[~going_on(self._rules, actor, self._table["basis"][rows])])
+
+    def forget(self, rule: str, actor: int) -> None:
+        """Begin anew with one actor, for one rule: a person let go of it."""
+        for each in self._rules:
+            number = each.numbers(np.array([actor]))
+            if each.view.rule.rule == rule and number[0] != NONE:
+                row = self._table.find(np.array([actor], dtype=np.uint64), each.bases(number)).astype(np.int64)
+                self._free(row[row >= 0])
+
+    def _free(self, rows: Rows | NDArray[np.intp]) -> None:
+        if len(rows):
+            self._refer(self._table["actor"][rows].astype(np.int64), -1)
+            self._table.free(rows)
+
     # --- rows
 
-    def _rows(self, actor: Rows, mask: int) -> Rows:
-        table = self._table
-        keys = actor.astype(np.uint64)
-        rows = table.find(keys, np.full(len(keys), mask, dtype=np.uint64)).astype(np.int64)
-        new = np.unique(keys[rows < 0])
-        if len(new):
-            table.add(new, np.full(len(new), mask, dtype=np.uint64))
-            owners = new.astype(np.int64)
-            self._actors.touch("slots", owners)
-            self._actors[FLAG][owners] = 1
-            self._refer(owners, 1)
-            rows = table.find(keys, np.full(len(keys), mask, dtype=np.uint64)).astype(np.int64)
+    def _rows(self, actor: Rows, basis: U64) -> Rows:
+        """The rows of these actors and rules, made where they are missing; -1 where there is no room."""
+        table, keys = self._table, actor.astype(np.uint64)
+        rows = table.find(keys, basis).astype(np.int64)
+        missing = places(rows < 0)
+        if len(missing):
+            _, first = np.unique(np.stack((keys[missing], basis[missing])), axis=1, return_index=True)
+            new = missing[np.sort(first)][: table.room]
+            if len(new):
+                made = table.add(keys[new], basis[new])
+                table.touch("kept", made)
+                table["keep_us"][made] = [self._within[each] + self._lag_us for each in basis[new].tolist()]
+                self._actors.touch("slots", actor[new])
+                self._actors[FLAG][actor[new]] = 1
+                self._refer(actor[new], 1)
+                rows = table.find(keys, basis).astype(np.int64)
         return rows
 
     def _load(self, rows: Rows) -> RecentHits:
@@ -182,15 +270,6 @@ class Violations:
         self._table.touch("hits", rows)
         for name in _HITS:
             self._table[name][rows] = getattr(state, name)
-
-    def _variant(self, view: RuleView, actor: int) -> int:
-        if view.plain:
-            return 0
-        return view.number(str(self._actors["tenant"][actor]), str(self._actors["actor"][actor]))
-
-
-def _test(view: RuleView, number: int) -> DistinctTest:
-    return view.test(number, DistinctTest)
 
 
 def _before(actions: Rows, actor: Rows, position: NDArray[np.intp]) -> I64:

@@ -72,8 +72,6 @@ class VirtualHolds:
         if before is not None and before.is_open(now):
             if before.quiet_us is not None and not before.on:
                 self._write(key, replace(before, until=now + before.quiet_us))
-            elif before.quiet_us is None and plan.by is Recovery.WINDOW and (until_us or 0) > before.until:
-                self._write(key, replace(before, until=until_us or 0))
             return False
         match plan.by:
             case Recovery.CLEAR:
@@ -86,6 +84,11 @@ class VirtualHolds:
                 until = now + plan.cooldown_us
         self._write(key, VirtualHold(now, until, plan.quiet_us if plan.by is Recovery.CLEAR else None))
         return True
+
+    def settled(self, breaker_id: str, rule: str, now: int) -> bool:
+        """Whether it would change nothing if a rule fired again, at this time or before."""
+        row = self._rows.get((breaker_id, rule))
+        return row is not None and row.is_open(now) and (row.quiet_us is None or row.on)
 
     def burning(self, breaker_id: str, rule: str, now: int) -> None:
         """The condition of an open one is on."""

@@ -102,7 +102,7 @@ def test_what_no_rule_asks_for_any_more_is_dropped() -> None:
     references = state.actors["refs"].sum()
     for end in (after.rollback, after.commit):
         after.begin()
-        after._engine.forget_unasked()
+        after._engine.forget_unasked(before._engine, after.stream_time)
         assert state.tools["used"].sum() == state.actors["calls"].sum() == state.losses.size == 0
         assert not state.requests["requests"].any()
         assert after._engine.next_stop is None

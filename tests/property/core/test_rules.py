@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,10 +81,26 @@ overrides:
   - {match: {actor: actor-1}, set: {burning: {test: {budget: {usd: 8.00}}}, tool-failing: {test: {trip: 1e6}}}}
   - {match: {tool: tool-1}, set: {tool-failing: {test: {baseline: {floor: 2%}}}}}
 """
+SECOND_BUDGET = b"""  burning-too:
+    metric: spend.usd
+    scope: ACTOR
+    test: {kind: burn, budget: {usd: 9.00, per: 24h}, windows: [5%/5m/30s]}
+    action: FAST_MODEL_ONLY
+"""
 OTHER = (
-    TEXT.replace(b"trip: 1e4}\n    action: DISABLE_TOOL", b"trip: 1e5}\n    action: DISABLE_TOOL")
-    .replace(b"  day-cap:", b"  day-limit:")
-    .replace(b"floor: 2%", b"floor: 3%")
+    (
+        TEXT.replace(b"trip: 1e4}\n    action: DISABLE_TOOL", b"trip: 1e5}\n    action: DISABLE_TOOL")
+        .replace(b"  day-cap:", b"  day-limit:")
+        .replace(b"floor: 2%", b"floor: 3%")
+        .replace(b"of_last: 40", b"of_last: 60")
+        .replace(b"failures: 4", b"failures: 3")
+        .replace(
+            b"usd: 0.19, per: event}, action: READ_ONLY, mode: shadow", b"usd: 0.05, per: event}, action: READ_ONLY"
+        )
+        .replace(b"  burning:\n", SECOND_BUDGET + b"  burning:\n")
+    )
+    + b"""  - {match: {actor: actor-2}, set: {looping: {test: {polling: ["*"]}}, denied-often: {test: {of_last: 20}}}}
+"""
 )
 
 
@@ -152,6 +169,7 @@ def play(
     steps: list[Step],
     aborts: random.Random | None = None,
     changes: dict[tuple[str, int], bytes] | None = None,
+    slice_bytes: int = 600,
 ) -> tuple[list[Output], list[bytes]]:
     """Fold the steps; ``changes`` names rules that hold from a step's first record on."""
     outputs: list[Output] = []
@@ -169,7 +187,7 @@ def play(
             shard.change_rules(rules_of(text), text)
         shard.fold(inputs_of(*step))
         outputs += shard.take_outputs()
-        blocks.append(shard.encode_changes(600).block)
+        blocks.append(shard.encode_changes(slice_bytes).block)
         shard.commit()
     return outputs, blocks
 
@@ -230,6 +248,13 @@ def test_restore_continues_as_if_nothing_had_happened(seed: int, data: st.DataOb
     live.counters.__init__()  # type: ignore[misc]
     assert play(restored, steps[crash:], changes=changes) == play(live, steps[crash:], changes=changes)
     assert restored.counters == live.counters
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_a_checkpoint_forgets_never_shows(seed: int) -> None:
+    steps = history(seed)
+    changes = changes_in(steps, seed)
+    assert play(subject(), steps, changes=changes, slice_bytes=1 << 20)[0] == play(subject(), steps, changes=changes)[0]
 
 
 def test_a_rule_that_is_gone_lets_go_and_one_that_stays_holds_on() -> None:

@@ -12,6 +12,7 @@ from fuseboard_schemas.records import Scope
 from fuseboard_streams.core.losses import Losses, losses_table
 from fuseboard_streams.core.ruleset import LostTest, Match
 from fuseboard_streams.core.settings import SECOND, CoreSettings
+from fuseboard_streams.core.waiting import NEVER
 from tests.unit.core.rules_support import actors, book_of, opened, rule
 
 SETTINGS = CoreSettings()
@@ -131,9 +132,14 @@ def test_a_window_that_has_passed_is_lossy_no_more() -> None:
     losses = subject()
     view = losses.views[0]
     fold(losses, [(0, 2, 1, T0 + i * SECOND) for i in range(30)])
-    assert losses.still_on(view, 0, T0 + 60 * SECOND)
-    assert not losses.still_on(view, 0, T0 + HOUR // 6)
-    assert not losses.still_on(view, 2, T0 + 60 * SECOND)
+    on, until = losses.still_on(view, np.array([2, 0]), T0 + 60 * SECOND)
+    assert on.tolist() == [False, True]
+    assert until[0] == NEVER
+    # It is as it was until the next cell begins.
+    assert T0 + 60 * SECOND < until[1] <= T0 + 60 * SECOND + HOUR
+    assert losses.still_on(view, np.array([0]), int(until[1]) - 1)[0].tolist() == [True]
+    on, until = losses.still_on(view, np.array([0]), T0 + HOUR // 3)
+    assert (on.tolist(), until.tolist()) == ([False], [NEVER])
 
 
 def test_a_client_that_lost_its_count_is_no_endless_loss() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fuseboard_schemas.records import Action, BreakerCommand, BreakerState, Cause, Effect, Outcome, Recovery
+from fuseboard_streams.core.hard_caps import DAY_US
 from fuseboard_streams.core.settings import SECOND
 from fuseboard_streams.core.shard import Output, Shard
-from fuseboard_streams.core.spending import DAY_US
 from fuseboard_streams.rules.compile import compile_rules
 from tests.support.calls import T0, Call, fold, make_shard
 

@@ -12,6 +12,7 @@ from fuseboard_schemas.records import Scope
 from fuseboard_streams.core.ruleset import Match, SilenceTest
 from fuseboard_streams.core.settings import SECOND, CoreSettings
 from fuseboard_streams.core.silence import Silence, requests_table
+from fuseboard_streams.core.waiting import NEVER
 from tests.unit.core.rules_support import actors, book_of, opened, rule
 
 SETTINGS = CoreSettings()
@@ -155,14 +156,19 @@ def test_whoever_answers_is_silent_no_more() -> None:
     silence = subject()
     view = silence.views[0]
     fold(silence, [Event(0, T0 + i, T0 + i, request=True) for i in range(3)])
-    assert not silence.still_on(view, 0, T0 + 10 * SECOND)
+    assert silence.still_on(view, np.array([0]), T0 + 10 * SECOND)[0].tolist() == [False]
     silence._actors.touch("hot", np.array([0]))
     silence._actors["last_seen"][0] = T0 // SECOND - 946_684_800
     assert [f.time_us for f in silence.advance(silence.next_tick or 0)] == [T0 + 20 * SECOND]
-    assert silence.still_on(view, 0, T0 + 10 * SECOND + 10 * SECOND)
-    assert not silence.still_on(view, 1, T0 + 20 * SECOND)
+    on, until = silence.still_on(view, np.array([1, 0]), T0 + 20 * SECOND)
+    assert on.tolist() == [False, True]
+    # Nothing but an answer ends it, until the actor is forgotten.
+    forgotten = T0 + CoreSettings().forget_after_us + SECOND
+    assert until.tolist() == [NEVER, forgotten]
+    assert silence.still_on(view, np.array([0]), forgotten - SECOND)[0].tolist() == [True]
+    assert silence.still_on(view, np.array([0]), forgotten)[0].tolist() == [False]
     fold(silence, [Event(0, T0 + 21 * SECOND, T0 + 21 * SECOND, request=False)])
-    assert not silence.still_on(view, 0, T0 + 22 * SECOND)
+    assert silence.still_on(view, np.array([0]), T0 + 22 * SECOND)[0].tolist() == [False]
     assert silence.next_tick is None
 
 

@@ -9,11 +9,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from fuseboard_detectors.burn import BurnPair
+from fuseboard_detectors.burn import NEVER, BurnPair
+from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import Scope
+from fuseboard_streams.core.firing import Settled
+from fuseboard_streams.core.hard_caps import DAY_US, Costs, HardCaps, capped_table, next_day, over, usd
+from fuseboard_streams.core.objects import Objects
 from fuseboard_streams.core.ruleset import BurnTest, CapTest, Match, Rule, Test
 from fuseboard_streams.core.settings import SECOND, CoreSettings
-from fuseboard_streams.core.spending import DAY_US, Costs, Spending, next_day, spends_table, usd
+from fuseboard_streams.core.spending import Spending, spends_table
 from tests.unit.core.rules_support import actors, book_of, opened
 from tests.unit.core.rules_support import rule as any_rule
 
@@ -38,9 +42,13 @@ Found = tuple[str, int, int]
 """Rule, actor, stream time."""
 
 
-def spending(rules: tuple[Rule, ...] = RULES) -> Spending:
+def spending(rules: tuple[Rule, ...] = RULES, settled: Settled = lambda *_: False, limit: int = 100) -> Spending:
     book = book_of(*rules)
-    return Spending(opened(spends_table(CoreSettings())), actors(book, 4), book)
+    table, objects = actors(book, 4), Objects()
+    objects.begin()
+    capped = opened(capped_table(CoreSettings(max_actors=limit)))
+    caps = HardCaps(capped, table, book, lambda rows, change: None, settled)
+    return Spending(opened(spends_table(CoreSettings())), table, book, caps, objects)
 
 
 def events(seed: int, n: int = 1_500) -> list[Event]:
@@ -107,10 +115,10 @@ def model(made: list[Event], until: int) -> list[Found]:
         if amount > 400_000:
             found.append(("event", actor, stream))
         day = (actor, stream // DAY_US)
-        before = days.get(day, 0)
-        days[day] = before + amount
-        if before <= (900_000 if actor == 1 else 1_500_000) < days[day]:
-            found.append(("day", actor, stream))
+        if ts // DAY_US == stream // DAY_US:
+            days[day] = days.get(day, 0) + amount
+            if days[day] > (900_000 if actor == 1 else 1_500_000):
+                found.append(("day", actor, stream))
         spent.setdefault(actor, []).append((ts, amount))
         waiting[actor] = (stream // SECOND + 1) * SECOND
     ask(until)
@@ -146,10 +154,18 @@ def test_a_window_that_has_emptied_burns_no_more() -> None:
     subject = spending((rule("burn", BurnTest(BUDGET, PAIRS)),))
     made = [(0, 300_000, T0 + i * SECOND, T0 + i * SECOND) for i in range(3)]
     assert [f.view.rule.rule for f in subject.fold(costs(made))] == ["burn", "burn"]
-    view = book_of(RULES[0]).asking(BurnTest)[0]
-    assert subject.still_burning(view, 0, T0 + 20 * SECOND)
-    assert not subject.still_burning(view, 0, T0 + 1_900 * SECOND)
-    assert not subject.still_burning(view, 3, T0 + 20 * SECOND)
+    view = subject.burns[0]
+    now, asked = T0 + 3 * SECOND, 0
+    on, until = subject.still_on(view, np.array([0, 3]), now)
+    assert (on.tolist(), int(until[1])) == ([True, False], NEVER)
+    while on[0]:
+        # Until then nothing changes: it need not be asked in between.
+        now, asked = int(until[0]), asked + 1
+        assert subject.still_on(view, np.array([0]), now - 1)[0].tolist() == [True]
+        on, until = subject.still_on(view, np.array([0]), now)
+    assert T0 + 25 * SECOND <= now <= T0 + 300 * SECOND
+    assert asked <= 10
+    assert int(until[0]) == NEVER
 
 
 def test_who_is_waiting_is_found_again_after_a_restore() -> None:
@@ -174,3 +190,67 @@ def test_amounts_and_midnights_in_words() -> None:
     assert [usd(0), usd(1), usd(1_230_000), usd(5_000_000)] == ["$0.00", "$0.000001", "$1.23", "$5.00"]
     assert next_day(T0) == next_day(next_day(T0) - 1) == T0 + 900 * SECOND
     assert next_day(T0 + 900 * SECOND) == T0 + 900 * SECOND + DAY_US
+
+
+def fold(subject: Spending, *made: Event) -> list[Found]:
+    firings = sorted(subject.fold(costs(list(made))), key=lambda f: f.order)
+    return [(f.view.rule.rule, int((f.target.actor or "")[-1]), f.time_us) for f in firings]
+
+
+def test_what_is_late_from_yesterday_does_not_use_up_today() -> None:
+    subject = spending((rule("day", CapTest(1_000, daily=True)),))
+    midnight = next_day(T0)
+    assert (
+        fold(
+            subject, (0, 600, midnight, midnight), (0, 900, midnight - 1, midnight), (1, 2_000, midnight - 1, midnight)
+        )
+        == []
+    )
+    assert fold(subject, (0, 401, midnight, midnight + 5)) == [("day", 0, midnight + 5)]
+
+
+def test_an_actor_that_is_held_is_not_looked_at_event_by_event() -> None:
+    asked = []
+
+    def settled(view: object, number: int, target: Target, now: int, until: int | None) -> bool:
+        asked.append((target.actor, now, until))
+        return target.actor == "agent-0"
+
+    subject = spending((rule("day", CapTest(10, daily=True)),), settled)
+    made = [(i % 2, 11, T0 + i, T0 + i) for i in range(20)]
+    assert fold(subject, *made) == [("day", 1, T0 + i) for i in range(1, 20, 2)]
+    assert asked == [("agent-0", T0 + 18, next_day(T0)), ("agent-1", T0 + 19, next_day(T0))]
+    # Whoever keeps to its limits is never asked about.
+    assert fold(subject, (2, 10, T0 + 20, T0 + 20)) == []
+    assert len(asked) == 2
+
+
+def test_every_daily_cap_counts_for_itself_and_those_without_room_are_told() -> None:
+    rules = tuple(rule(f"day-{i}", CapTest(10, daily=True)) for i in range(2))
+    subject = spending(rules, limit=1)
+    subject.caps._table.limit = 3
+    assert fold(subject, (0, 11, T0, T0), (1, 11, T0, T0)) == [("day-0", 0, T0), ("day-1", 0, T0), ("day-0", 1, T0)]
+    assert subject.caps.untracked == 1
+
+
+def test_a_row_of_a_day_that_is_over_says_nothing_any_more() -> None:
+    subject = spending((rule("day", CapTest(10, daily=True)),))
+    fold(subject, (0, 9, T0, T0))
+    table, midnight = subject.caps._table, next_day(T0)
+    assert over(table, np.array([0], dtype=np.int32), midnight - 1).tolist() == [False]
+    assert over(table, np.array([0], dtype=np.int32), midnight).tolist() == [True]
+    assert fold(subject, (0, 9, midnight, midnight)) == []
+
+
+def test_a_rule_that_has_just_come_into_force_counts_from_then_on() -> None:
+    burns = rule("burn", BurnTest(BUDGET, PAIRS))
+    subject = spending((burns,))
+    spent = [(0, 150_000, T0 + i * SECOND, T0 + i * SECOND) for i in range(2)]
+    assert fold(subject, *spent) == []
+    subject.change(frozenset(), T0 + SECOND)
+    # With what was spent before it would burn.
+    assert fold(subject, (0, 10, T0 + 2 * SECOND, T0 + 2 * SECOND), (0, 10, T0 + 9 * SECOND, T0 + 9 * SECOND)) == []
+    subject.change(subject.bases, T0 + 9 * SECOND)
+    # The cells that were under way when it came into force do not count.
+    more = [(0, 150_000, T0 + i * SECOND, T0 + i * SECOND) for i in (29, 30, 31, 32)]
+    assert fold(subject, *more) == [("burn", 0, T0 + 32 * SECOND)]
