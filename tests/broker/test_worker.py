@@ -24,6 +24,7 @@ from fuseboard_streams.worker.clock import Clock
 from fuseboard_streams.worker.decoding import INPUTS
 from fuseboard_streams.worker.errors import StateConflictError
 from tests.support.brokers import new_prefix
+from tests.support.first_stage import ALONE
 from tests.support.workers import Bad, WorkerThread, calls, decisions, produce, read, run, until, with_bad
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def test_runs_that_stop_in_between_decide_what_one_run_decides(broker: str, topi
     mixed = with_bad(calls(3000))
     whole, parts = unique_prefix, new_prefix("parts")
     produce(broker, topics(broker, whole).tool_calls, mixed)
-    run(broker, whole)
+    run(broker, whole, **ALONE)
     inputs = topics(broker, parts).tool_calls
     for begin in range(0, len(mixed), 700):
         produce(broker, inputs, mixed[begin : begin + 700])
@@ -84,6 +85,7 @@ def test_runs_that_stop_in_between_decide_what_one_run_decides(broker: str, topi
             checkpoint_min_bytes=400,
             checkpoint_slice_bytes=1,
             checkpoint_bytes_per_event=1.0,
+            **ALONE,
         )
 
     expected, found = decisions(broker, whole), decisions(broker, parts)
@@ -120,9 +122,9 @@ def test_two_workers_share_the_shards(broker: str, topics: Topics, unique_prefix
     mixed = with_bad(calls(2000))
     alone, shared = unique_prefix, new_prefix("shared")
     produce(broker, topics(broker, alone).tool_calls, mixed)
-    run(broker, alone)
+    run(broker, alone, **ALONE)
     names = topics(broker, shared)
-    more = {"idle_after_s": 1000.0}
+    more = {"idle_after_s": 1000.0, **ALONE}
     with WorkerThread(broker, shared, more) as first, WorkerThread(broker, shared, more) as second:
 
         def divided() -> bool:
@@ -183,7 +185,7 @@ def test_what_a_newer_checkpoint_replaces_is_deleted_and_never_missed(
     mixed = calls(4000, actors=4)
     whole, trimmed = unique_prefix, new_prefix("trimmed")
     produce(broker, topics(broker, whole).tool_calls, mixed)
-    run(broker, whole)
+    run(broker, whole, **ALONE)
     names = topics(broker, trimmed)
     produce(broker, names.tool_calls, mixed[:3000])
     admin = AdminClient({"bootstrap.servers": broker})
@@ -192,14 +194,14 @@ def test_what_a_newer_checkpoint_replaces_is_deleted_and_never_missed(
         wanted = {TopicPartition(names.state, number): OffsetSpec.earliest() for number in range(4)}
         return [future.result().offset for future in admin.list_offsets(wanted).values()]
 
-    small = {"batch_records": 5, "catch_up_records": 5, "idle_after_s": 1000.0, "trim_interval_s": 0.05}
+    small = {"batch_records": 5, "catch_up_records": 5, "idle_after_s": 1000.0, "trim_interval_s": 0.05, **ALONE}
     with WorkerThread(broker, trimmed, {**small, "checkpoint_min_bytes": 5_000, "checkpoint_slice_bytes": 1}) as worker:
         until(lambda: max(starts()) > 0, "something is deleted")
     assert worker.failure is None
     assert worker.events("trim_failed") == []
     produce(broker, names.tool_calls, mixed[3000:])
 
-    run(broker, trimmed)
+    run(broker, trimmed, **ALONE)
 
     found, expected = decisions(broker, trimmed), decisions(broker, whole)
     assert found["signals"] == expected["signals"]

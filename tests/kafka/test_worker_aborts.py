@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fuseboard_streams.worker.errors import TransactionAborted
 from fuseboard_streams.worker.transaction import STEPS
 from tests.support.brokers import new_prefix
+from tests.support.first_stage import ALONE
 from tests.support.workers import calls, decisions, produce, run, with_bad
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.broker, pytest.mark.kafka]
 
-SMALL = {
+SMALL: dict[str, Any] = {
+    **ALONE,
     "batch_records": 150,
     "catch_up_records": 150,
     "checkpoint_min_bytes": 300,
@@ -52,7 +54,7 @@ def test_an_abort_after_any_step_changes_nothing(
     whole, torn = unique_prefix, new_prefix("torn")
     produce(apache_kafka, topics(apache_kafka, whole).tool_calls, mixed)
     produce(apache_kafka, topics(apache_kafka, torn).tool_calls, mixed)
-    run(apache_kafka, whole)
+    run(apache_kafka, whole, **ALONE)
     fault = Every(step, 3)
 
     run(apache_kafka, torn, fault, **SMALL)

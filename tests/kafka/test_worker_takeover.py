@@ -15,6 +15,7 @@ from fuseboard_streams.worker.errors import StateConflictError, WorkerError
 from fuseboard_streams.worker.settings import WorkerSettings
 from fuseboard_streams.worker.transaction import Contents, Outgoing, StateWrite, Transactions
 from tests.support.brokers import create_topics, new_prefix
+from tests.support.first_stage import ALONE
 from tests.support.workers import (
     WorkerProcess,
     WorkerThread,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.broker, pytest.mark.kafka]
 
 SMALL: dict[str, Any] = {
+    **ALONE,
     "batch_records": 100,
     "catch_up_records": 100,
     "checkpoint_min_bytes": 300,
@@ -123,7 +125,7 @@ def test_a_successor_decides_within_eight_seconds_of_a_kill_inside_a_transaction
     mixed = with_bad(calls(4000, actors=8))
     oracle = new_prefix("oracle")
     produce(apache_kafka, topics(apache_kafka, oracle).tool_calls, mixed)
-    run(apache_kafka, oracle)
+    run(apache_kafka, oracle, **ALONE)
     expected = decisions(apache_kafka, oracle)
     names = topics(apache_kafka, unique_prefix)
     victim = WorkerProcess(apache_kafka, unique_prefix, tmp_path / "victim.log", kill_at=[step, 8], **SMALL)
@@ -157,14 +159,14 @@ def test_a_worker_killed_inside_its_first_transaction_is_not_in_the_way(
     mixed = with_bad(calls(1000, actors=4))
     oracle = new_prefix("oracle")
     produce(apache_kafka, topics(apache_kafka, oracle).tool_calls, mixed)
-    run(apache_kafka, oracle)
+    run(apache_kafka, oracle, **ALONE)
     names = topics(apache_kafka, unique_prefix)
     produce(apache_kafka, names.tool_calls, mixed)
-    with WorkerProcess(apache_kafka, unique_prefix, tmp_path / "victim.log", kill_at=["offsets", 1]) as victim:
+    with WorkerProcess(apache_kafka, unique_prefix, tmp_path / "victim.log", kill_at=["offsets", 1], **ALONE) as victim:
         assert victim.wait() == -signal.SIGKILL
     started = time.monotonic()
 
-    log = run(apache_kafka, unique_prefix)
+    log = run(apache_kafka, unique_prefix, **ALONE)
 
     assert {each["shard"] for each in log if each["event"] == "fenced"} != set()
     assert time.monotonic() - started < 12, "the successor waited for the broker instead of fencing"
@@ -176,7 +178,7 @@ def test_a_broker_that_restarts_under_load_costs_nothing(own_kafka: KafkaServer,
     bootstrap = own_kafka.bootstrap
     mixed = with_bad(calls(4000, actors=8))
     produce(bootstrap, create_topics(bootstrap, "oracle.").tool_calls, mixed)
-    run(bootstrap, "oracle.")
+    run(bootstrap, "oracle.", **ALONE)
     expected = decisions(bootstrap, "oracle.")
     names = create_topics(bootstrap, "restarted.")
     slow = {**SMALL, "batch_records": 20, "catch_up_records": 20}
@@ -199,7 +201,7 @@ def test_an_orderly_handover_fences_nobody(
     mixed = with_bad(calls(4000, actors=8))
     oracle = new_prefix("oracle")
     produce(apache_kafka, topics(apache_kafka, oracle).tool_calls, mixed)
-    run(apache_kafka, oracle)
+    run(apache_kafka, oracle, **ALONE)
     expected = decisions(apache_kafka, oracle)
     names = topics(apache_kafka, unique_prefix)
     group = f"{unique_prefix}workers"
@@ -234,7 +236,7 @@ def test_a_worker_frozen_past_its_session_changes_nothing_when_it_wakes(
     mixed = with_bad(calls(6000, actors=8))
     oracle = new_prefix("oracle")
     produce(apache_kafka, topics(apache_kafka, oracle).tool_calls, mixed)
-    run(apache_kafka, oracle)
+    run(apache_kafka, oracle, **ALONE)
     expected = decisions(apache_kafka, oracle)
     names = topics(apache_kafka, unique_prefix)
     slow = {**SMALL, "batch_records": 20, "catch_up_records": 20}
@@ -259,9 +261,9 @@ def test_a_worker_frozen_past_its_session_changes_nothing_when_it_wakes(
 def test_a_shard_that_comes_right_back_is_not_restored(apache_kafka: str, topics: Topics, unique_prefix: str) -> None:
     names = topics(apache_kafka, unique_prefix)
     produce(apache_kafka, names.tool_calls, calls(500, actors=4))
-    with WorkerThread(apache_kafka, unique_prefix, {"idle_after_s": 1000.0}) as first:
+    with WorkerThread(apache_kafka, unique_prefix, {"idle_after_s": 1000.0, **ALONE}) as first:
         until(lambda: processed(apache_kafka, names, f"{unique_prefix}workers"), "the work")
-        with WorkerThread(apache_kafka, unique_prefix, {"idle_after_s": 1000.0}) as second:
+        with WorkerThread(apache_kafka, unique_prefix, {"idle_after_s": 1000.0, **ALONE}) as second:
             until(lambda: bool(second.events("assigned")), "the rebalance")
             until(lambda: bool(first.events("shard_kept")), "kept shards")
             others = set(range(4)) - set(first.events("assigned")[1]["shards"])
@@ -276,19 +278,19 @@ def test_a_shard_that_comes_right_back_is_not_restored(apache_kafka: str, topics
 def test_offsets_that_somebody_reset_stop_the_worker(apache_kafka: str, topics: Topics, unique_prefix: str) -> None:
     names = topics(apache_kafka, unique_prefix)
     produce(apache_kafka, names.tool_calls, calls(200))
-    run(apache_kafka, unique_prefix)
+    run(apache_kafka, unique_prefix, **ALONE)
     group = f"{unique_prefix}workers"
     consumer = Consumer({"bootstrap.servers": apache_kafka, "group.id": group})
     consumer.commit(offsets=[TopicPartition(names.tool_calls, 1, 3)], asynchronous=False)
     consumer.close()
     with pytest.raises(StateConflictError, match=r"committed offset 3, but by the state log \d+ comes next"):
-        run(apache_kafka, unique_prefix)
+        run(apache_kafka, unique_prefix, **ALONE)
 
 
 def test_input_that_was_deleted_unprocessed_is_named(apache_kafka: str, topics: Topics, unique_prefix: str) -> None:
     names = topics(apache_kafka, unique_prefix)
     produce(apache_kafka, names.tool_calls, calls(200))
-    run(apache_kafka, unique_prefix)
+    run(apache_kafka, unique_prefix, **ALONE)
     produce(apache_kafka, names.tool_calls, calls(200, seed=2))
     done = {each.partition: each.decoded("StateRecord") for each in read(apache_kafka, names.state)}
     want = next(each.next_offset for each in done[2].inputs if each.topic == "tool-calls")
@@ -298,4 +300,4 @@ def test_input_that_was_deleted_unprocessed_is_named(apache_kafka: str, topics: 
     for future in admin.delete_records([TopicPartition(names.tool_calls, 2, want + 5)]).values():
         future.result(10)
     with pytest.raises(StateConflictError, match=f"offset {want} to {want + 4} were deleted"):
-        run(apache_kafka, unique_prefix)
+        run(apache_kafka, unique_prefix, **ALONE)

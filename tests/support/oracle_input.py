@@ -34,9 +34,9 @@ from fuseboard_streams.core.breaker_params import BreakerParams
 from fuseboard_streams.core.prepare import prepare
 from fuseboard_streams.core.settings import SECOND, CoreSettings, HashSeeds
 from fuseboard_streams.core.shard import Shard
-from fuseboard_streams.rules.compile import PACKAGED
 from fuseboard_streams.worker.outgoing import Outbox
 from fuseboard_streams.worker.rules_source import compiled
+from tests.support.first_stage import FIRST_STAGE
 
 SETTINGS = CoreSettings(
     breaker=BreakerParams(forget_after_us=900 * SECOND),
@@ -45,13 +45,6 @@ SETTINGS = CoreSettings(
     max_traces=90,
 )
 """Short memories, so that breakers, actors, clients and traces are also forgotten within the history."""
-FIRST_STAGE = (
-    PACKAGED.read_text(encoding="utf-8")
-    .replace("scope: [ACTOR_TOOL, TOOL]", "scope: ACTOR_TOOL")
-    .replace("    breadth: {actors: 3, share: 20%, max_per_actor: 3}\n", "")
-    .replace("tenant_actors: 10%", "tenant_actors: 100%")
-)
-"""The packaged rules, as far as every shard decides by itself: when it hears from others is each run's own."""
 RULES = compiled(FIRST_STAGE.encode(), "test", SETTINGS.failure)
 """What the workers run whose outputs are compared with the core's."""
 _T0_US = 1_767_225_600 * SECOND

@@ -24,9 +24,10 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from fuseboard_schemas.codec import Decoder
 from fuseboard_schemas.topics import TOPICS
 from tests.support.brokers import KafkaServer, create_topics
+from tests.support.first_stage import ALONE
 from tests.support.journal_replay import Inputs, Replay, panes_by_way, published, replay, state_log
 from tests.support.oracle_fleet import Fleet, Member
-from tests.support.oracle_input import FIRST_STAGE, SETTINGS, History, InputRecord, Row, make
+from tests.support.oracle_input import SETTINGS, History, InputRecord, Row, make
 from tests.support.oracle_others import mixed
 from tests.support.oracle_outputs import Comparison, Outputs, compare, outputs, tally
 from tests.support.oracle_progress import Progress
@@ -365,7 +366,7 @@ def oracle(
     say(f"input: {history.tool_calls} tool calls, {history.acks} acknowledgements, {result.seconds['input']:.0f} s")
     with _timed(result, "uninterrupted"):
         # Small batches, for then topics interleave; and the whole state log is needed.
-        more: dict[str, Any] = {"rules": _first_stage(folder)}
+        more: dict[str, Any] = {**ALONE}
         if plan.several:
             more = {"batch_records": 500, "catch_up_records": 500, "trim_interval_s": _NEVER_S}
         result.counters.update(uninterrupted(bootstrap, whole, folder, **more))
@@ -391,12 +392,6 @@ def oracle(
     assert result.tally["dead letters"] == history.dead_letters
     result.comparison = compare(expected, found)
     return result
-
-
-def _first_stage(folder: Path) -> str:
-    file = folder / "rules.yaml"
-    file.write_text(FIRST_STAGE, encoding="utf-8")
-    return str(file)
 
 
 def _sorted_letters(written: Outputs) -> list[list[Row]]:
@@ -442,7 +437,7 @@ def _disturbed(
     if plan.several:
         settings |= {"idle_after_s": 0.2, "heartbeat_s": 0.2, "trim_interval_s": _NEVER_S}
     else:
-        settings["rules"] = _first_stage(folder)
+        settings |= ALONE
     with (
         Progress(bootstrap, prefix + "state", plan.partitions) as progress,
         Fleet(

@@ -302,13 +302,15 @@ def test_a_hold_whose_limit_is_raised_is_asked_about_again() -> None:
 
 @pytest.mark.parametrize("slice_bytes", [1, 1 << 20])
 def test_hits_count_for_as_long_as_their_rule_says_whatever_a_checkpoint_forgets(slice_bytes: int) -> None:
-    for within, expected in (("30d", [("denied", "TRIP")]), ("11d", [])):
-        world = World(DENIED % (2, 10_000, f", within: {within}"))
+    for within, expected in (("7d", [("denied", "TRIP")]), ("5d", [])):
+        world = World(
+            DENIED % (2, 10_000, f", within: {within}"), settings=CoreSettings(forget_after_us=round(DAY * 1e6))
+        )
         world.slice_bytes = slice_bytes
         world.calls(denied(0, 1))
-        for i in range(1, 48):
+        for i in range(1, 24):
             world.calls(Call(i * DAY / 4, actor="a"))
-        assert world.calls(denied(12 * DAY, 2)) == expected
+        assert world.calls(denied(6 * DAY, 2)) == expected
 
 
 def test_more_violators_than_there_is_room_for_do_no_harm() -> None:

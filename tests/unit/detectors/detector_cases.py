@@ -346,7 +346,7 @@ CASES = (
         lambda: attribution.FailureRing.fresh(KEYS, 5, np.full(KEYS, 0.02)),
         sorted_by_key(one_by_one(_ring)),
         None,
-        1080,
+        1336,
     ),
     Case("recent", lambda: recent.RecentHits.fresh(KEYS), sorted_by_key(one_by_one(_recent)), None, 192),
     Case("loops", lambda: loops.LoopState.fresh(KEYS), sorted_by_key(_loops), None, 24),
