@@ -10,7 +10,6 @@ from fuseboard_schemas.records import Action, Mode, Scope
 from fuseboard_streams.core.prepare import FOR_FIRST_USES, FOR_SESSIONS, FOR_VIOLATIONS
 from fuseboard_streams.core.ruleset import (
     DistinctTest,
-    ExceedTest,
     FailureTest,
     FirstUseTest,
     Match,
@@ -178,7 +177,8 @@ def needs_of(rules: RuleSet) -> frozenset[str]:
     """The columns of tool calls that rules ask for beyond those that are always read."""
     found: frozenset[str] = frozenset()
     for rule in rules.rules:
-        if isinstance(rule.base.test, DistinctTest):
+        denials = isinstance(rule.base.test, FailureTest) and rule.metric == "actions.violating"
+        if isinstance(rule.base.test, DistinctTest) or denials:
             found |= FOR_VIOLATIONS
         elif isinstance(rule.base.test, RunsTest):
             found |= FOR_SESSIONS
@@ -192,8 +192,7 @@ def unfollowed(rules: RuleSet) -> list[str]:
     return [
         f"{rule.rule} on {rule.scope}"
         for rule in rules.rules
-        if isinstance(rule.base.test, ExceedTest)
-        or (isinstance(rule.base.test, FailureTest) and (rule.metric != "calls.failed" or rule.scope is Scope.TOOL))
+        if isinstance(rule.base.test, FailureTest) and rule.scope is Scope.TOOL
     ]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from fuseboard_schemas.keys import breaker_id, home_key
 from fuseboard_schemas.records import BreakerCommand, Mode, Signal, SignalLevel
 from fuseboard_streams.core.breaker import Evidence, Moment
-from fuseboard_streams.core.breakers import Outcome
+from fuseboard_streams.core.breakers import Fired, Outcome
 from fuseboard_streams.core.commands import describe_evidence, to_command
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fuseboard_schemas.keys import Target
     from fuseboard_streams.core.breaker import Breaker
     from fuseboard_streams.core.breaker_params import BreakerParams
-    from fuseboard_streams.core.breakers import Breakers, Fired
+    from fuseboard_streams.core.breakers import Breakers
     from fuseboard_streams.core.counters import ShardCounters
     from fuseboard_streams.core.firing import Firing
     from fuseboard_streams.core.ruleset import Response
@@ -78,10 +78,17 @@ class Rulings:
             self._outputs.append(Output("breaker_commands", breaker.breaker_id.encode(), command))
 
     def fire(self, firing: Firing, event_id: str | None, offset: int | None) -> Fired:
-        """A rule's test came true: trip its target, and say so if that changes anything."""
+        """A rule's test came true: trip its target, and say so if that changes anything; or only say so."""
         response, facts = firing.view.variants[firing.variant].response, firing.facts
         moment = Moment(firing.time_us, event_id, offset)
-        evidence = Evidence(calls=facts.calls, failures=facts.failures, since_us=facts.since_us)
+        evidence = Evidence(facts.log10, facts.null_p0, facts.calls, facts.failures, facts.since_us)
+        if firing.warning:
+            self._counters.warnings += 1
+            # What only watches in silence does not become louder by being less sure.
+            level = SignalLevel.INFO if response.mode is Mode.SHADOW else SignalLevel.WARN
+            said, metric = facts.reason + _ONLY.get(response.mode, ""), firing.view.rule.metric
+            self.signal(level, firing.target, moment, response, metric, facts.value, evidence, said)
+            return Fired(Outcome.NOTHING)
         fired = self._breakers.fire(firing.target, moment, response, evidence, facts.reason, firing.until_us)
         self.told(fired, firing.target, moment, response, firing.view.rule.metric, facts.value, evidence, facts.reason)
         return fired
