@@ -218,6 +218,11 @@ class Breakers:
         place = before.holds.index(held)
         return (self._write(self._transitions.release(before, place, moment, cause, reason)),)
 
+    def holds(self, target: Target, rule: str, now_us: int) -> bool:
+        """Whether a rule holds a target at a time, or would."""
+        virtual = self.virtual.get(id_of(target), rule)
+        return self._held(target, rule)[1] is not None or (virtual is not None and virtual.is_open(now_us))
+
     def rules(self) -> frozenset[str]:
         """The rules that hold anything, really or virtually."""
         held = {hold.rule for key in self._open for hold in self._rows[key].holds}

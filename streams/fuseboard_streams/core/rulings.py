@@ -83,6 +83,8 @@ class Rulings:
         moment = Moment(firing.time_us, event_id, offset)
         evidence = Evidence(facts.log10, facts.null_p0, facts.calls, facts.failures, facts.since_us)
         if firing.warning:
+            if self._breakers.holds(firing.target, response.rule, firing.time_us):
+                return Fired(Outcome.NOTHING)
             self._counters.warnings += 1
             # What only watches in silence does not become louder by being less sure.
             level = SignalLevel.INFO if response.mode is Mode.SHADOW else SignalLevel.WARN

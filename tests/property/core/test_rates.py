@@ -24,7 +24,7 @@ from tests.support.calls import SEEDS, Call
 from tests.support.events import made
 
 # So few traces are remembered that some are forgotten, and so short a time that tools are.
-SHORT = CoreSettings(forget_after_us=60 * SECOND, client_idle_us=40 * SECOND, max_traces=512)
+SHORT = CoreSettings(forget_after_us=60 * SECOND, client_idle_us=40 * SECOND, max_traces=64)
 TEXT = b"""
 version: 1
 defaults: {mode: enforce, runbook: "docs/runbooks/{id}.md"}
@@ -74,7 +74,7 @@ def history(seed: int) -> list[Step]:
         topic = rng.choice((TOOL_CALLS, TOOL_CALLS, TOOL_CALLS, "policy-decisions"))
         records: list[Any] = []
         for _ in range(rng.randrange(1, 60 if topic == TOOL_CALLS else 5)):
-            at += rng.expovariate(10) if rng.random() < 0.998 else 61.0
+            at += rng.expovariate(10) if rng.random() < 0.9993 else 61.0
             number = counts[topic]
             counts[topic] += 1
             records.append(_call(rng, at, number) if topic == TOOL_CALLS else _decision(rng, at, number))
@@ -86,16 +86,20 @@ def history(seed: int) -> list[Step]:
 
 
 def _call(rng: random.Random, at: float, number: int) -> Call:
-    bad = int(at / 25) % 3 == 2
+    bad = (number // 260) % 3 == 2
     call = Call(
-        at, actor=f"actor-{rng.random() < 0.2:d}", tool=f"tool-{rng.random() < 0.3:d}", trace=_trace(rng, number),
-        client=rng.randrange(2), duration_ms=rng.choice((None, int(rng.lognormvariate(5, 0.4)) * (3 if bad else 1))),
-        cost=rng.choice((None, int(rng.lognormvariate(7, 0.4)) * (3 if bad else 1))),
+        at, actor=f"actor-{rng.random() < 0.2:d}", tool=f"tool-{rng.random() < 0.2:d}", trace=_trace(rng, number),
+        client=rng.randrange(2), duration_ms=_value(rng, 200, bad),
+        cost=_value(rng, 1_000, bad),
         seq=number, probe=rng.random() < 0.02, gate=("ACTOR_TOOL:default/actor-0/tool-0", 1),
     )  # fmt: skip
-    if rng.random() < (0.25 if bad else 0.03):
+    if rng.random() < (0.4 if bad else 0.03):
         return replace(call, outcome=Outcome.DENIED, denied_by=rng.choice((DeniedBy.POLICY, DeniedBy.BREAKER)))
     return replace(call, outcome=rng.choice((Outcome.OK, Outcome.OK, Outcome.ERROR, Outcome.CANCELLED)))
+
+
+def _value(rng: random.Random, usual: int, bad: bool) -> int | None:
+    return None if rng.random() < 0.1 else int(usual * rng.lognormvariate(0, 0.4)) * (4 if bad else 1)
 
 
 def _decision(rng: random.Random, at: float, number: int) -> Any:
@@ -105,7 +109,7 @@ def _decision(rng: random.Random, at: float, number: int) -> Any:
 
 
 def _trace(rng: random.Random, number: int) -> str | None:
-    return None if rng.random() < 0.1 else f"{max(number - rng.randrange(5), 0):032x}"
+    return None if rng.random() < 0.1 else f"{max(number - rng.randrange(12), 0):032x}"
 
 
 def subject(text: bytes = TEXT) -> Shard:
@@ -149,7 +153,7 @@ def changes_in(steps: list[Step], seed: int) -> dict[tuple[str, int], bytes]:
 def test_the_histories_make_every_rule_fire_and_forget() -> None:
     """Otherwise the tests here would prove little."""
     fired: Counter[str] = Counter()
-    for seed in range(6):
+    for seed in range(2):
         shard = subject()
         for output in play(shard, history(seed))[0]:
             if isinstance(output.record, Signal):
@@ -158,13 +162,13 @@ def test_the_histories_make_every_rule_fire_and_forget() -> None:
                 fired[str(output.record.cause)] += 1
         state = shard._state
         assert state.references.size > 2, fired
-        assert (state.observed["hash"][: state.observed.size] != 0).sum() > 400
+        assert (state.observed["hash"][: state.observed.size] != 0).sum() == 64
     expected = {f"{name} {level}" for name in ("slow", "dear", "denied", "denied-more") for level in ("WARN", "TRIP")}
     assert expected | {"slower INFO"} <= set(fired), fired
     assert not any(name.startswith("slower") and name != "slower INFO" for name in fired)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 10_000), parts=st.integers(1, 8))
 def test_split_invariance(seed: int, parts: int) -> None:
     whole, torn = subject(), subject()
@@ -175,7 +179,7 @@ def test_split_invariance(seed: int, parts: int) -> None:
     assert torn.counters == whole.counters
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_a_rolled_back_transaction_leaves_no_trace(seed: int) -> None:
     calm, shaken = subject(), subject()
