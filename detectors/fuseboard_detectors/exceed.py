@@ -123,6 +123,11 @@ def edges(lowest: int) -> I64:
     return result
 
 
+def bins_of(values: I64, params: ExceedParams) -> Places:
+    """The bin of each value of a reference that is being made, shape (n,)."""
+    return np.searchsorted(edges(params.lowest), values, side="right")
+
+
 def detector_params(params: ExceedParams, *, warn: float = 1e4, trip: float = 1e6) -> FailureParams:
     """Settings of the e-detector that takes the Bernoulli events.
 
@@ -148,8 +153,7 @@ def observe(state: ReferenceState, starts: Places, values: I64, params: ExceedPa
     learning = np.flatnonzero(~judged)
     frozen = np.zeros(len(starts), dtype=np.bool_)
     if len(learning):
-        bins = np.searchsorted(edges(params.lowest), values[learning], side="right")
-        np.add.at(state.counts, (key[learning], bins), 1)
+        np.add.at(state.counts, (key[learning], bins_of(values[learning], params)), 1)
         before = state.seen
         state.seen = before + np.bincount(key[learning], minlength=len(starts))
         frozen = (before < params.reference) & (state.seen == params.reference)

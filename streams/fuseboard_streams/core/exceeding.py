@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseboard_detectors.exceed import BINS, ExceedParams, ReferenceState, observe
+from fuseboard_detectors.exceed import BINS, ExceedParams, ReferenceState, bins_of, observe
 from fuseboard_detectors.seen import combine
+from fuseboard_detectors.segments import sizes
 from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import Scope
 from fuseboard_streams.core.firsts import Firsts
@@ -212,28 +213,36 @@ class Exceeding:
 
     def _learn(self, rows: Rows, values: I64, params: ExceedParams) -> tuple[Bools, Bools]:
         """Take observations into references, sorted by row; what comes after the last of a reference is judged."""
+        table = self._table
+        starts = run_starts(rows)
+        heads, counts = rows[starts], sizes(starts, len(rows))
+        table.touch("reference", heads)
+        after = table["seen"][heads] + counts
+        full = np.repeat(after >= params.reference, counts)
+        judged, reached = np.zeros(len(rows), dtype=np.bool_), np.zeros(len(rows), dtype=np.bool_)
+        if full.any():
+            judged[full], reached[full] = self._complete(rows[full], values[full], params)
+        begun = places(~full)
+        table["seen"][heads] = np.minimum(after, params.reference)
+        bins = bins_of(values[begun], params)
+        where = table["histogram"][rows[begun]] + bins // _WIDTH
+        self._histograms.touch("bins", where)
+        np.add.at(self._histograms["bins"], (where, bins % _WIDTH), 1)
+        return judged, reached
+
+    def _complete(self, rows: Rows, values: I64, params: ExceedParams) -> tuple[Bools, Bools]:
+        """The same for references that have their last observation among these."""
         table, histograms = self._table, self._histograms
         starts = run_starts(rows)
         heads = rows[starts]
-        blocks = _block(table["histogram"][heads])
-        before = histograms["bins"][blocks]
-        counts = before.reshape(len(heads), BINS).copy()
-        state = ReferenceState(
-            counts, table["seen"][heads].astype(np.int64), table["threshold"][heads], np.zeros(len(heads))
-        )
+        counts = histograms["bins"][_block(table["histogram"][heads])].reshape(len(heads), BINS)
+        seen, nothing = table["seen"][heads].astype(np.int64), np.zeros(len(heads), dtype=np.int64)
+        state = ReferenceState(counts, seen, nothing, np.zeros(len(heads)))
         result = observe(state, starts, values, params)
-        after = state.counts.reshape(before.shape)
-        changed = (before != after).any(axis=2)
-        histograms.touch("bins", blocks[changed])
-        histograms["bins"][blocks[changed]] = after[changed]
-        table.touch("reference", heads)
-        table["seen"][heads] = state.seen
-        self._freeze(heads[result.frozen], state.threshold[result.frozen], state.p0[result.frozen])
+        self._freeze(heads, state.threshold, state.p0)
         return result.judged, result.reached
 
     def _freeze(self, rows: Rows, threshold: I64, p0: NDArray[np.float64]) -> None:
-        if len(rows) == 0:
-            return
         table = self._table
         free_histograms(table, self._histograms, rows)
         table["threshold"][rows] = threshold

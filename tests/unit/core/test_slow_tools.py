@@ -179,6 +179,24 @@ def test_a_change_of_levels_keeps_the_reference_and_one_of_the_quantile_does_not
         assert (references["seen"][references.live] == 300).all()
 
 
+def test_what_no_rule_asks_for_any_more_is_dropped() -> None:
+    """It would not be kept up; an abort brings it back."""
+    shard = make_shard(rules=rules_of(SLOW, DEAR, NOISY))
+    fold(shard, [*calls()[:100], Call(60, Outcome.DENIED, trace="f" * 32, denied_by=DeniedBy.POLICY)])
+    before, references = shard.keys, shard._state.tools["refs"].sum()
+    assert (before["references"], before["histograms"], before["violating"], references) == (6, 96, 1, 6)
+    for lines, kept in (((SLOW,), (3, 48, 0, 3)), ((), (0, 0, 0, 0))):
+        rules = rules_of(*lines) if lines else RuleSet("none", ())
+        shard.begin()
+        shard.change_rules(rules, b"")
+        now = shard.keys
+        assert (now["references"], now["histograms"], now["violating"], shard._state.tools["refs"].sum()) == kept
+        assert (now["observed"] > 0, now["denied"] > 0) == (bool(lines), False)
+        shard.rollback()
+        assert shard.keys == before
+        assert shard._state.tools["refs"].sum() == references
+
+
 def _one_more_of_each() -> ToolCalls:
     return prepared_calls([Call(1_001, tool=f"tool-{i}", trace=f"{9 + i:032x}") for i in range(3)], 0, 5_000)
 
