@@ -242,3 +242,19 @@ def check_references(shard: Shard) -> None:
     assert state.histograms.live[(first[:, None] + np.arange(16)).ravel()].all()
     rows = np.flatnonzero(state.violating.live)
     assert state.actors.live[state.violating["owner"][rows].astype(np.int64)].all()
+
+
+def test_a_tool_is_forgotten_after_its_references_wherever_a_slice_is_cut() -> None:
+    """A round of slices may have passed a reference before it was idle, and come to its tool when it is."""
+    freed = 0
+    for phase in range(6):
+        shard = subject()
+        once = [Call(i / 10, tool=f"tool-{i}", cost=5) for i in range(10)]
+        later = [Call(2.0 + i, actor="other") for i in range(130)]
+        for i, some in enumerate((once, *([each] for each in later))):
+            # The rounds are out of step with each other.
+            size = 120 if i > phase else 500
+            play(shard, [(TOOL_CALLS, some, 100 * i)], slice_bytes=size)
+            check_references(shard)
+        freed += shard.keys["tools"] < 11
+    assert freed
