@@ -137,6 +137,11 @@ def detector_params(params: ExceedParams, *, warn: float = 1e4, trip: float = 1e
     return FailureParams(known_null=params.floor, warn=warn, trip=trip)
 
 
+def largest_null(params: ExceedParams) -> float:
+    """The null of a reference of which as many observations reached its threshold as may, but for the highest edge."""
+    return float(_nulls(params)[-1])
+
+
 def observe(state: ReferenceState, starts: Places, values: I64, params: ExceedParams) -> Observed:
     """Take the next observations of every key, in place.
 

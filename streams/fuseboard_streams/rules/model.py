@@ -192,7 +192,7 @@ class Exceed(Part):
     """Which test it is."""
     quantile: Share = Fraction(95, 100)
     """Of the key's own first observations: how often it is exceeded is what is tested."""
-    reference: Annotated[int, Field(ge=100)] = 1_000
+    reference: Annotated[int, Field(ge=100, le=50_000)] = 1_000
     """Observations that make the reference."""
     warn: Annotated[float, Field(gt=1)] = 1e4
     """Suspect from this evidence on: it is said, and nothing is learned."""
