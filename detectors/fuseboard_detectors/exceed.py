@@ -123,6 +123,11 @@ def edges(lowest: int) -> I64:
     return result
 
 
+def bins_of(values: I64, params: ExceedParams) -> Places:
+    """The bin of each value of a reference that is being made, shape (n,)."""
+    return np.searchsorted(edges(params.lowest), values, side="right")
+
+
 def detector_params(params: ExceedParams, *, warn: float = 1e4, trip: float = 1e6) -> FailureParams:
     """Settings of the e-detector that takes the Bernoulli events.
 
@@ -130,6 +135,11 @@ def detector_params(params: ExceedParams, *, warn: float = 1e4, trip: float = 1e
     so. One observation of a trace is counted by construction, so the cap per trace never acts.
     """
     return FailureParams(known_null=params.floor, warn=warn, trip=trip)
+
+
+def largest_null(params: ExceedParams) -> float:
+    """The null of a reference of which as many observations reached its threshold as may, but for the highest edge."""
+    return float(_nulls(params)[-1])
 
 
 def observe(state: ReferenceState, starts: Places, values: I64, params: ExceedParams) -> Observed:
@@ -148,8 +158,7 @@ def observe(state: ReferenceState, starts: Places, values: I64, params: ExceedPa
     learning = np.flatnonzero(~judged)
     frozen = np.zeros(len(starts), dtype=np.bool_)
     if len(learning):
-        bins = np.searchsorted(edges(params.lowest), values[learning], side="right")
-        np.add.at(state.counts, (key[learning], bins), 1)
+        np.add.at(state.counts, (key[learning], bins_of(values[learning], params)), 1)
         before = state.seen
         state.seen = before + np.bincount(key[learning], minlength=len(starts))
         frozen = (before < params.reference) & (state.seen == params.reference)

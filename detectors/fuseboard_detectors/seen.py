@@ -59,9 +59,13 @@ def first_times(state: Seen, hashes: U64) -> Bools:
         state: the memory.
         hashes: in the order in which they are seen, shape (n,), not 0.
     """
+    return first_times_at(state, buckets_of(hashes, len(state.next)), hashes)
+
+
+def first_times_at(state: Seen, bucket: Places, hashes: U64) -> Bools:
+    """As `first_times`, of a part of a memory: ``bucket`` says which row of it each hash belongs to, shape (n,)."""
     n = len(hashes)
     first = np.zeros(n, dtype=np.bool_)
-    bucket = buckets_of(hashes, len(state.next))
     order = np.argsort(bucket, kind="stable")
     # A repeat right after the same hash in its bucket changes nothing: it need not be looked up.
     looked_up, value = bucket[order], hashes[order]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fuseboard_streams.core.identity import Identities
     from fuseboard_streams.core.piece import Piece
     from fuseboard_streams.core.pools import Pools
+    from fuseboard_streams.core.rulebook import FailureLevel
     from fuseboard_streams.core.state import ShardState
 
 Bools: TypeAlias = NDArray[np.bool_]
@@ -46,7 +47,10 @@ class Told:
 class Blame:
     """Takes a tool's failures from its actors, and gives back what they have cost them."""
 
-    def __init__(self, pools: Pools, state: ShardState, identities: Identities, breakers: Breakers) -> None:
+    def __init__(
+        self, pools: Pools, level: FailureLevel, state: ShardState, identities: Identities, breakers: Breakers
+    ) -> None:
+        self._level = level
         self._pools = pools
         self._state = state
         self._identities = identities
@@ -107,7 +111,7 @@ class Blame:
             tools.touch("hot", used)
             tools.touch("stat", used)
             self._state.tool_statistic.restart(used)
-        rule = self._state.tool_statistic.level.name
+        rule = self._level.name
         changed: list[Breaker] = []
         for row in rows[tools["frozen"][rows] != 0].tolist():
             target = Target(Scope.ACTOR_TOOL, tenant, str(actors["actor"][tools["actor"][row]]), tool)

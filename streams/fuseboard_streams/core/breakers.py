@@ -259,6 +259,11 @@ class Breakers:
         place = before.holds.index(held)
         return (self._write(self._transitions.release(before, place, moment, cause, reason)),)
 
+    def holds(self, target: Target, rule: str, now_us: int) -> bool:
+        """Whether a rule holds a target at a time, or would."""
+        virtual = self.virtual.get(id_of(target), rule)
+        return self._held(target, rule)[1] is not None or (virtual is not None and virtual.is_open(now_us))
+
     def release_where(self, gone: Gone, moment: Moment) -> tuple[Breaker, ...]:
         """End the holds of rules that are removed or enforce no more, but for those that wait for a person.
 

@@ -175,7 +175,9 @@ class Decisions:
     def heard(self, firing: Firing, event_id: str | None, offset: int | None, made_us: int | None) -> None:
         """Take what a rule found in one record that was made at a time, microseconds, or at a tick."""
         trip = trip_of(firing, event_id, offset, made_us)
-        if not self._second.ask(trip):
+        if trip.warning:
+            self.rulings.warn(trip)
+        elif not self._second.ask(trip):
             self.rulings.fire(trip)
             self._clearing.note(firing)
 
@@ -409,7 +411,10 @@ class Decisions:
             target = self._target(level, row)
             identity = breaker_id(target.scope, target.tenant, target.actor, target.tool)
             if identity == gate and epoch is not None and self._breakers.can_be_probe(identity, effect):
-                ok = int(piece.calls.outcome[at]) not in (ERROR, TIMEOUT)
+                held = self._breakers.get(identity)
+                rules = () if held is None else [hold.rule for hold in held.holds]
+                failed = int(piece.calls.outcome[at]) in (ERROR, TIMEOUT)
+                ok = not failed and not self._engine.exceeds(rules, piece, at)
                 changed = self._breakers.probe(identity, int(epoch), ok, self._moment(piece, at))
                 for breaker in changed:
                     # At once: the calls of this piece that begin after it count already.

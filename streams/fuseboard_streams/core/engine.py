@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fuseboard_schemas.keys import Target, breaker_id, parse_breaker_id
 from fuseboard_schemas.records import Decision, DeniedBy, Mode, Scope, Severity, SignalLevel
+from fuseboard_streams.core.exceeding import Exceeding, Measured
 from fuseboard_streams.core.firing import Facts, Firing
 from fuseboard_streams.core.first_use import FirstUses, Uses
 from fuseboard_streams.core.hard_caps import HardCaps
@@ -23,11 +24,12 @@ from fuseboard_streams.core.sessions import SessionCalls, Sessions
 from fuseboard_streams.core.silence import Silence
 from fuseboard_streams.core.spending import Costs, Spending
 from fuseboard_streams.core.traces import trace_digest
+from fuseboard_streams.core.violating import Actions, Violating
 from fuseboard_streams.core.violations import SEVERITIES, Hits, Violations
 from fuseboard_streams.rules.patterns import fits
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from fuseboard_schemas.records import Signal
     from fuseboard_streams.core.breakers import Breakers
@@ -69,6 +71,10 @@ class Engine:
         self.first_uses = FirstUses(state.tools, state.actors, book)
         self.losses = Losses(state.losses, state.actors, book, settings, state.refer)
         self.silence = Silence(state.requests, state.actors, book, settings)
+        self.exceeding = Exceeding(
+            state.references, state.histograms, state.observed, book, settings, self._tool_names, state.refer_tools
+        )
+        self.violating = Violating(state.violating, state.denied, book, settings, self._actor_names, state.refer)
         self._signals = book.asking(SignalTest)
 
     # --- events
@@ -78,10 +84,13 @@ class Engine:
         calls = piece.calls
         self.silence.heard(piece.actor, piece.ts)
         found = self._spent(Costs(piece.actor, calls.cost, piece.ts, piece.stream, on_time))
-        if not (self.violations.wanted or self.sessions.wanted or self.first_uses.wanted):
+        if self.exceeding.wanted:
+            found += self._measured_calls(piece, places(on_time & ~calls.probe & (calls.outcome <= TIMEOUT)))
+        denials = self.violations.wanted or self.violating.wanted
+        if not (denials or self.sessions.wanted or self.first_uses.wanted):
             return found
         actions = on_time & ~calls.probe & (calls.denied_by != _BY_BREAKER)
-        if self.violations.wanted:
+        if denials:
             found += self._violating_calls(piece, places(actions))
         if self.sessions.wanted:
             found += self._session_calls(piece, actions)
@@ -101,12 +110,20 @@ class Engine:
         found = self._time_passes(piece.stream)
         own = events.columns
         denied = places((own["decision"] == _DENY) & (own["mode"] == _IN_EFFECT) & on_time)
-        if len(denied) == 0 or not self.violations.wanted:
+        if len(denied) == 0 or not (self.violations.wanted or self.violating.wanted):
             return found
-        traces = _digests(events.strings("trace_id", denied), events.offset[denied])
-        severity = own["severity"][denied]
-        hits = Hits(denied, piece.actor[denied], traces, severity, events.ts[denied], piece.stream[denied])
-        return found + self.violations.fold(hits, np.empty(0, dtype=np.int64))
+        names = events.strings("trace_id", denied)
+        traces = _digests(names, events.offset[denied])
+        actor, ts, stream = piece.actor[denied], events.ts[denied], piece.stream[denied]
+        if self.violations.wanted:
+            hits = Hits(denied, actor, traces, own["severity"][denied], ts, stream)
+            found += self.violations.fold(hits, np.empty(0, dtype=np.int64))
+        if self.violating.wanted:
+            everyone = np.ones(len(denied), dtype=np.bool_)
+            own_traces = np.where(_named(names), traces, np.uint64(0))
+            seconds = piece.seconds[denied]
+            found += self.violating.fold(Actions(denied, actor, everyone, own_traces, ts, ts, seconds, stream))
+        return found
 
     def on_requests(self, piece: EventPiece, on_time: Bools) -> list[Firing]:
         """A run of session requests."""
@@ -155,6 +172,11 @@ class Engine:
         strong = signal.level is SignalLevel.TRIP or not test.trip_only
         return number if heard and strong else NONE
 
+    def exceeds(self, rules: Collection[str], piece: Piece, at: int) -> bool:
+        """Whether a call is as slow, or costs as much, as one of these rules holds its tool for."""
+        calls = piece.calls
+        return self.exceeding.exceeds(rules, int(piece.tool[at]), int(calls.duration[at]), int(calls.cost[at]))
+
     # --- time
 
     def advance(self, to_us: int) -> list[Firing]:
@@ -196,6 +218,8 @@ class Engine:
         self.spending.change(before.spending.bases, now_us)
         self.violations.forget_unasked()
         self.sessions.forget_unasked()
+        self.exceeding.forget()
+        self.violating.forget()
 
     def let_go(self, target: Target, rule: str) -> None:
         """A person has released a rule's hold: what it found before does not count against the target again."""
@@ -223,18 +247,33 @@ class Engine:
         actors = piece.actor[actions]
         refused = places(piece.calls.denied_by[actions] == _BY_POLICY)
         where = actions[refused]
-        traces = piece.calls.strings("trace_id", where) if len(where) else []
-        severity = np.full(len(where), _TICKET, dtype=np.uint8)
-        hits = Hits(
-            refused,
-            actors[refused],
-            _digests(traces, piece.calls.offset[where]),
-            severity,
-            piece.ts[where],
-            piece.stream[where],
-        )
-        found = self.violations.fold(hits, actors)
-        return [_moved(firing, actions) for firing in found]
+        names = piece.calls.strings("trace_id", where) if len(where) else []
+        traces = _digests(names, piece.calls.offset[where])
+        found: list[Firing] = []
+        if self.violations.wanted:
+            severity = np.full(len(where), _TICKET, dtype=np.uint8)
+            hits = Hits(refused, actors[refused], traces, severity, piece.ts[where], piece.stream[where])
+            found += [_moved(firing, actions) for firing in self.violations.fold(hits, actors)]
+        if self.violating.wanted:
+            denied, trace = np.zeros(len(actions), dtype=np.bool_), np.zeros(len(actions), dtype=np.uint64)
+            denied[refused], trace[refused] = True, np.where(_named(names), traces, np.uint64(0))
+            found += self.violating.fold(
+                Actions(
+                    actions, actors, denied, trace, piece.ts[actions], piece.start[actions], piece.seconds[actions],
+                    piece.stream[actions],
+                )
+            )  # fmt: skip
+        return found
+
+    def _measured_calls(self, piece: Piece, at: NDArray[np.intp]) -> list[Firing]:
+        calls = piece.calls
+        if len(at) == 0:
+            return []
+        measured = Measured(
+            at, piece.tool[at], calls.traces(at), calls.duration[at], calls.cost[at], piece.ts[at], piece.start[at],
+            piece.seconds[at], piece.stream[at],
+        )  # fmt: skip
+        return self.exceeding.fold(measured)
 
     def _session_calls(self, piece: Piece, actions: Bools) -> list[Firing]:
         calls = piece.calls
@@ -261,6 +300,15 @@ class Engine:
         uses = Uses(at, piece.actor[at], piece.tool[at], piece.stream[at])
         return self.first_uses.fold(uses, lambda number: self._identities.tool_names[number])
 
+    def _actor_names(self, row: int) -> tuple[str, str, str]:
+        actors = self._state.actors
+        return str(actors["tenant"][row]), str(actors["actor"][row]), ""
+
+    def _tool_names(self, row: int) -> tuple[str, str, str]:
+        tools = self._state.tools
+        tenant, actor, _ = self._actor_names(int(tools["actor"][row]))
+        return tenant, actor, self._identities.tool_names[int(tools["tool"][row])]
+
 
 def target_of(signal: Signal) -> Target:
     """What a signal is about: what its scope does not need is no part of it."""
@@ -275,6 +323,11 @@ def _digests(traces: Sequence[str | None], offset: I64) -> NDArray[np.uint64]:
     """A number for each trace; an event without one is a trace of its own."""
     names = (trace or f"#{at}" for trace, at in zip(traces, offset.tolist(), strict=True))
     return np.array([trace_digest(name) for name in names], dtype=np.uint64)
+
+
+def _named(traces: Sequence[str | None]) -> Bools:
+    """Which events have a trace."""
+    return np.array([bool(trace) for trace in traces], dtype=np.bool_)
 
 
 def _moved(firing: Firing, actions: NDArray[np.intp]) -> Firing:

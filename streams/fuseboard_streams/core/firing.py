@@ -22,6 +22,9 @@ class Facts:
     calls: int | None = None
     failures: int | None = None
     since_us: int | None = None
+    log10: float | None = None
+    """Of a failure statistic: the logarithm of its mean, and its null."""
+    null_p0: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class Firing:
     """Position of the event that decided; None for a tick."""
     until_us: int | None = None
     """When what it asks for ends by itself."""
+    warning: bool = False
+    """Nothing follows but a signal: its evidence has come to the warn level."""
 
     @property
     def order(self) -> tuple[int, int, int, str, str]:

@@ -16,13 +16,13 @@ EPOCH_S = 946_684_800
 """Last-seen times are kept in whole seconds since 2000-01-01, in four bytes."""
 
 
-def _hot() -> Family:
-    # All that an ordinary successful call changes.
+def hot_family() -> Family:
+    """All that an ordinary success changes."""
     return Family("hot", (Column("successes", "i4"), Column("last_seen", "i4")))
 
 
-def _statistic(params: FailureParams, *, ring: bool) -> Family:
-    odds = len(params.odds)
+def statistic_columns(odds: int) -> tuple[Column, ...]:
+    """What a failure statistic with so many odds keeps, but for its successes."""
     counts = tuple(
         Column(name, "i4")
         for name in (
@@ -30,25 +30,24 @@ def _statistic(params: FailureParams, *, ring: bool) -> Family:
             "run_calls", "run_failures",
         )
     )  # fmt: skip
-    extra = (Column("ring", "i4", default=-1),) if ring else ()
-    return Family(
-        "stat",
-        (
-            Column("r", "f8", width=odds),
-            # 0 stands for the null that the rule in force begins with.
-            Column("p0", "f8"),
-            *counts,
-            Column("learned_calls", "i8"),
-            Column("learned_failures", "i8"),
-            Column("run_since", "i8"),
-            Column("frozen", "u1"),
-            Column("closed_at", "i8"),
-            *extra,
-        ),
+    return (
+        Column("r", "f8", width=odds),
+        # 0 stands for the null that the rule in force begins with.
+        Column("p0", "f8"),
+        *counts,
+        Column("learned_calls", "i8"),
+        Column("learned_failures", "i8"),
+        Column("run_since", "i8"),
     )
 
 
-def _in_force() -> tuple[Column, ...]:
+def _statistic(params: FailureParams, *, ring: bool) -> Family:
+    extra = (Column("ring", "i4", default=-1),) if ring else ()
+    columns = statistic_columns(len(params.odds))
+    return Family("stat", (*columns, Column("frozen", "u1"), Column("closed_at", "i8"), *extra))
+
+
+def in_force() -> tuple[Column, ...]:
     """Of a failure statistic: its rule's variant, what its state was made under, and the rules that said so."""
     return Column("rule", "i2"), Column("basis", "i4"), Column("stamp", "i4")
 
@@ -65,22 +64,23 @@ def _gate() -> Family:
 
 def actors_table(settings: CoreSettings, level: FailureLevel) -> Table:
     """One row per actor; ``refs`` counts the tool and client rows that point at it."""
-    key = Family("key", (Column("tenant", str), Column("actor", str), *_in_force()))
+    key = Family("key", (Column("tenant", str), Column("actor", str), *in_force()))
     refs = Family("refs", (Column("refs", "i4"),))
     # Rows of other tables that only some actors have.
     slots = Family(
         "slots", (Column("spend", "i4", default=-1), Column("violated", "u1"), Column("asked", "i4", default=-1))
     )
     experience = Family("experience", (Column("calls", "i4"),))
-    families = (_hash(), key, refs, _hot(), _statistic(level.params(0), ring=True), slots, experience, _gate())
+    families = (_hash(), key, refs, hot_family(), _statistic(level.params(0), ring=True), slots, experience, _gate())
     return Table("actors", families, limit=settings.max_actors, key=("lo", "hi"))
 
 
 def tools_table(settings: CoreSettings, level: FailureLevel) -> Table:
-    """One row per actor and tool: the actor's row and the tool's number."""
-    key = Family("key", (Column("actor", "i4"), Column("tool", "i4"), *_in_force()))
+    """One row per actor and tool: the actor's row and the tool's number; ``refs`` counts the rows that point at it."""
+    key = Family("key", (Column("actor", "i4"), Column("tool", "i4"), *in_force()))
     used = Family("used", (Column("used", "u1"),))
-    families = (_hash(), key, _hot(), _statistic(level.params(0), ring=False), used, _gate())
+    refs = Family("refs", (Column("refs", "i4"),))
+    families = (_hash(), key, refs, hot_family(), _statistic(level.params(0), ring=False), used, _gate())
     return Table("tools", families, limit=settings.max_tools, key=("lo", "hi"))
 
 

@@ -53,7 +53,7 @@ class ToolCalls:
     ts: I64
     """The end of the call as its client told it, microseconds."""
     duration: I64
-    """Microseconds, 0 where unknown."""
+    """Microseconds, below 0 where unknown."""
     cost: I64
     """Micro-dollars, `NO_COST` where unknown."""
     client: I64
@@ -88,6 +88,12 @@ class ToolCalls:
     def strings(self, column: str, rows: NDArray[np.intp] | NDArray[np.int64]) -> list[str | None]:
         """The values of a text column for some of the calls."""
         return texts(self.frame, column, self.source[rows])
+
+    def traces(self, rows: NDArray[np.intp]) -> U64:
+        """A hash of the trace of some of the calls, the same on every machine; 0 without one."""
+        if "args_hash" in self.frame.columns:
+            return self.trace[rows]
+        return stable_hash(self.frame.get_column("trace_id").gather(self.source[rows]))
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_] | slice) -> ToolCalls:
         """Some of the calls."""
@@ -150,7 +156,7 @@ def prepare(
         "offset": offset,
         "arrival": arrival,
         "ts": integers(frame, "ts", 0),
-        "duration": integers(frame, "duration_ms", 0) * 1000,
+        "duration": integers(frame, "duration_ms", -1) * 1000,
         "cost": costs(frame),
         "client": integers(frame, "client_id", 0),
         "seq": numbers(frame),

@@ -38,6 +38,8 @@ class Trip:
     until_us: int | None = None
     hard: bool = False
     """Whether it is a hard limit, about which nothing is statistical."""
+    warning: bool = False
+    """Nothing follows but a signal."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from fuseboard_streams.core.prepare import FOR_FIRST_USES, FOR_SESSIONS, FOR_VIO
 from fuseboard_streams.core.ruleset import (
     Breadth,
     DistinctTest,
-    ExceedTest,
     FailureTest,
     FirstUseTest,
     Match,
@@ -214,7 +213,8 @@ def needs_of(rules: RuleSet) -> frozenset[str]:
     """The columns of tool calls that rules ask for beyond those that are always read."""
     found: frozenset[str] = frozenset()
     for rule in rules.rules:
-        if isinstance(rule.base.test, DistinctTest):
+        denials = isinstance(rule.base.test, FailureTest) and rule.metric == "actions.violating"
+        if isinstance(rule.base.test, DistinctTest) or denials:
             found |= FOR_VIOLATIONS
         elif isinstance(rule.base.test, RunsTest):
             found |= FOR_SESSIONS
@@ -228,8 +228,7 @@ def unfollowed(rules: RuleSet) -> list[str]:
     return [
         f"{rule.rule} on {rule.scope}"
         for rule in rules.rules
-        if isinstance(rule.base.test, ExceedTest)
-        or (isinstance(rule.base.test, FailureTest) and rule.metric != "calls.failed")
+        if isinstance(rule.base.test, FailureTest) and rule.scope is Scope.TOOL and rule.metric != "calls.failed"
     ]
 
 

@@ -87,6 +87,17 @@ class Rulings:
         self.told(fired, trip.target, moment, response, trip.metric, trip.value, evidence, reason)
         return fired
 
+    def warn(self, trip: Trip) -> None:
+        """A rule's evidence has reached the level at which it says so, unless it holds the target already."""
+        response, moment = trip.response, trip.moment
+        if self._breakers.holds(trip.target, response.rule, moment.time_us):
+            return
+        self._counters.warnings += 1
+        # What only watches in silence does not become louder by being less sure.
+        level = SignalLevel.INFO if response.mode is Mode.SHADOW else SignalLevel.WARN
+        said = trip.reason + _ONLY.get(response.mode, "")
+        self.signal(level, trip.target, moment, response, trip.metric, trip.value, trip.evidence, said)
+
     def told(
         self,
         fired: Fired,
@@ -153,11 +164,12 @@ class Rulings:
 def trip_of(firing: Firing, event_id: str | None, offset: int | None, made_us: int | None) -> Trip:
     """What a rule found in one record that was made at a time, or at a tick."""
     variant, facts = firing.view.variants[firing.variant], firing.facts
-    evidence = Evidence(calls=facts.calls, failures=facts.failures, since_us=facts.since_us)
+    evidence = Evidence(facts.log10, facts.null_p0, facts.calls, facts.failures, facts.since_us)
     return Trip(
         firing.target, variant.response, firing.view.rule.metric,
         Moment(firing.time_us, event_id, offset, made_us), evidence,
         facts.value, shown(facts.reason), firing.until_us, hard=isinstance(variant.test, CapTest),
+        warning=firing.warning,
     )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_streams.core.breaker import decode, encode
+from fuseboard_streams.core.exceeding import free_histograms, histograms_table, references_table
+from fuseboard_streams.core.firsts import firsts_table
 from fuseboard_streams.core.hard_caps import capped_table
 from fuseboard_streams.core.hard_caps import over as day_over
 from fuseboard_streams.core.index import first_occurrences
@@ -31,6 +33,7 @@ from fuseboard_streams.core.statistics import Statistic
 from fuseboard_streams.core.store import Delta, Store
 from fuseboard_streams.core.times import Times
 from fuseboard_streams.core.traces import TraceCap
+from fuseboard_streams.core.violating import violating_table
 from fuseboard_streams.core.violations import faded, violators_table
 
 if TYPE_CHECKING:
@@ -73,12 +76,18 @@ class ShardState:
         self.sessions = sessions_table(settings)
         self.losses = losses_table(settings)
         self.requests = requests_table(settings)
+        self.references = references_table(settings)
+        self.histograms = histograms_table(settings)
+        self.observed = firsts_table("observed", settings)
+        self.violating = violating_table(settings)
+        self.denied = firsts_table("denied", settings)
         tool_traces = traces_table("tool_traces", settings)
         actor_traces = traces_table("actor_traces", settings)
-        # What points at actors comes before them: a slice that forgets it frees the actor.
+        # What points at tools and actors comes before them: a slice that forgets it frees them.
         self.tables_in_order: tuple[Table, ...] = (
-            self.tools, self.clients, self.capped, self.violators, self.losses, self.actors, self.rings, self.spends,
-            self.requests, self.sessions, tool_traces, actor_traces,
+            self.references, self.tools, self.clients, self.capped, self.violators, self.losses, self.violating,
+            self.actors, self.rings, self.spends, self.requests, self.sessions, tool_traces, actor_traces,
+            self.histograms, self.observed, self.denied,
         )  # fmt: skip
         self._store = Store(self.tables_in_order)
         tool, actor = book.tools.params(0), book.actors.params(0)
@@ -98,6 +107,8 @@ class ShardState:
         self._store.expire("violators", self._expired_violators)
         self._store.expire("sessions", self._expired_sessions)
         self._store.expire("losses", self._expired_losses)
+        self._store.expire("references", self._expired_references)
+        self._store.expire("violating", self._expired_violating)
 
     # --- a transaction
 
@@ -204,6 +215,11 @@ class ShardState:
         """Note that so many rows more, or fewer, point at these actors."""
         self.actors.touch("refs", actors)
         np.add.at(self.actors["refs"], actors, change)
+
+    def refer_tools(self, tools: Rows, change: int) -> None:
+        """The same of tools."""
+        self.tools.touch("refs", tools)
+        np.add.at(self.tools["refs"], tools, change)
 
     def window_rows(self, topic: str, client: I64, actor: Rows) -> tuple[Rows, int]:
         """The rows of the clients' replay windows, making new ones as needed.
@@ -339,6 +355,7 @@ class ShardState:
         gone: NDArray[np.bool_] = self._expired(self.tools, rows, self._settings.forget_after_us) & (
             self.tools["frozen"][rows] == 0
         )
+        gone &= self.tools["refs"][rows] == 0
         if gone.any():
             self.refer(self.tools["actor"][rows[gone]].astype(np.int64), -1)
         return gone
@@ -366,6 +383,19 @@ class ShardState:
         gone = emptied(self.losses, rows, (self._now_s + EPOCH_S) * SECOND)
         if gone.any():
             self.refer(self.losses["actor"][rows[gone]].astype(np.int64), -1)
+        return gone
+
+    def _expired_references(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
+        gone = self._expired(self.references, rows, self._settings.forget_after_us)
+        if gone.any():
+            self.refer_tools(self.references["owner"][rows[gone]].astype(np.int64), -1)
+            free_histograms(self.references, self.histograms, rows[gone])
+        return gone
+
+    def _expired_violating(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
+        gone = self._expired(self.violating, rows, self._settings.forget_after_us)
+        if gone.any():
+            self.refer(self.violating["owner"][rows[gone]].astype(np.int64), -1)
         return gone
 
     def _expired_sessions(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:

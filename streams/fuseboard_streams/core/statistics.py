@@ -8,7 +8,7 @@ arithmetic in the same order for each key as one event at a time, whatever the p
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fuseboard_detectors.failure import FailureParams
-    from fuseboard_streams.core.rulebook import FailureLevel
     from fuseboard_streams.core.tables import Table
 
 I64: TypeAlias = NDArray[np.int64]
@@ -104,10 +103,21 @@ def sort_entries(entries: Entries) -> Sorted:
     return Sorted(index, row, starts, successes, before, op, segment, rank, at_op - at_previous)
 
 
+class Level(Protocol):
+    """Which settings the keys of a statistic have, by the number in their column ``rule``."""
+
+    @property
+    def general(self) -> bool:
+        """Whether every key has number 0."""
+
+    def params(self, number: int, /) -> FailureParams:
+        """The settings of a number."""
+
+
 class Statistic:
     """The failure statistics of a table's rows: the table has the columns of `FailureState`."""
 
-    def __init__(self, table: Table, level: FailureLevel, rings: Table | None = None) -> None:
+    def __init__(self, table: Table, level: Level, rings: Table | None = None) -> None:
         self.table = table
         self.rings = rings
         self.level = level

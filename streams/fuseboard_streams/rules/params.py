@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fuseboard_detectors.exceed import ExceedParams, largest_null
 from fuseboard_streams.rules.levels import DEFAULT_TRIP
 
 if TYPE_CHECKING:
@@ -34,20 +35,19 @@ def failure_params(test: EDetector, base: FailureParams) -> FailureParams:
 def exceed_params(test: Exceed, base: FailureParams) -> FailureParams:
     """Settings of an e-detector on "above the reference quantile".
 
-    What is normal is the share above the quantile, one in twenty for 95%: the prior has that mean, and the weight of
-    the one for failures. Of a trace one observation is made for each tool, so one failure of it is counted.
+    The null is known once the reference is: until then it stands for the largest that one usually has, 6.8% with the
+    defaults. Of a trace one observation is made for each tool, so one failure of it is counted.
 
     Args:
         test: What the file says; it has been checked.
-        base: How it learns, floor and quantile of the null, and the odds.
+        base: Floor and quantile of the null, and the odds.
     """
-    weight = base.prior_alpha + base.prior_beta
+    quantile = test.quantile.numerator, test.quantile.denominator
+    reference = ExceedParams(quantile, test.reference, posterior=base.quantile, floor=base.floor)
     return replace(
         base,
         trip=DEFAULT_TRIP if test.trip is None else test.trip,
         warn=test.warn,
-        prior_alpha=weight * float(1 - test.quantile),
-        prior_beta=weight * float(test.quantile),
-        known_null=None,
+        known_null=largest_null(reference),
         cap=1,
     )

@@ -107,7 +107,7 @@ def test_the_packaged_file_has_every_metric_once_at_least() -> None:
 
 def test_what_no_shard_follows_yet_is_named() -> None:
     rules = compile_rules(PACKAGED.read_bytes(), "packaged").rules
-    assert unfollowed(rules) == ["tool-slow on ACTOR_TOOL"]
+    assert unfollowed(rules) == []
 
 
 def test_which_packaged_rules_are_enforced() -> None:
@@ -194,14 +194,17 @@ def test_every_kind_of_test(metric: str, scope: str, test: str, expected: object
     assert (rule.rule, rule.metric, rule.scope) == ("x", metric, Scope(scope))
 
 
-def test_what_exceeds_a_quantile_has_a_prior_of_that_share() -> None:
+def test_what_exceeds_a_quantile_has_the_null_of_a_full_reference() -> None:
     test = only(breaker("calls.latency", "ACTOR_TOOL", "{kind: exceed, quantile: 90%, reference: 500}")).base.test
     assert isinstance(test, ExceedTest)
     assert (test.quantile, test.reference, test.params.cap, test.params.trip) == (0.9, 500, 1, 1e6)
-    prior = test.params.prior_alpha, test.params.prior_beta
-    assert prior[0] / sum(prior) == pytest.approx(0.1)
-    assert sum(prior) == pytest.approx(FailureParams().prior_alpha + FailureParams().prior_beta)
-    assert 0.1 < initial_null(test.params) < 0.5
+    # 50 of 500 reached it: the 99% quantile of Beta(50.5, 450.5).
+    assert initial_null(test.params) == pytest.approx(0.1343, abs=0.0005)
+    packaged = next(
+        rule.base.test for rule in compile_rules(PACKAGED.read_bytes(), "p").rules.rules if rule.rule == "tool-slow"
+    )
+    assert isinstance(packaged, ExceedTest)
+    assert initial_null(packaged.params) == pytest.approx(0.068, abs=0.0005)
 
 
 def test_a_level_that_is_named_wins_over_false_trips_which_need_data_to_mean_anything() -> None:
