@@ -12,6 +12,7 @@ from fuseboard_schemas.records import Decision, DeniedBy, Mode, Severity, Signal
 from fuseboard_streams.core.firing import Facts, Firing
 from fuseboard_streams.core.first_use import FirstUses, Uses
 from fuseboard_streams.core.losses import Losses
+from fuseboard_streams.core.objectives import Objectives
 from fuseboard_streams.core.piece import OK, TIMEOUT
 from fuseboard_streams.core.rulebook import NONE
 from fuseboard_streams.core.ruleset import SignalTest
@@ -61,6 +62,7 @@ class Engine:
         self.first_uses = FirstUses(state.tools, state.actors, book)
         self.losses = Losses(state.losses, state.actors, book, settings, state.refer)
         self.silence = Silence(state.requests, state.actors, book, settings)
+        self.objectives = Objectives(state, book, settings, lambda number: identities.tool_names[number])
         self._signals = book.asking(SignalTest)
 
     # --- events
@@ -68,6 +70,7 @@ class Engine:
     def on_calls(self, piece: Piece, on_time: Bools) -> list[Firing]:
         """A piece of calls, probes among them."""
         calls = piece.calls
+        self.objectives.on_calls(piece, on_time)
         self.silence.heard(piece.actor, piece.ts)
         found = self._spent(Costs(piece.actor, calls.cost, piece.ts, piece.stream, on_time))
         if not (self.violations.wanted or self.sessions.wanted or self.first_uses.wanted):
@@ -151,7 +154,8 @@ class Engine:
 
     def advance(self, to_us: int) -> list[Firing]:
         """Run the ticks that are still to come, if they lie at or before a time."""
-        return self.spending.advance(to_us) + self.losses.advance(to_us) + self.silence.advance(to_us)
+        watching = (self.spending, self.losses, self.silence, self.objectives)
+        return [firing for each in watching for firing in each.advance(to_us)]
 
     @property
     def next_tick(self) -> int | None:
@@ -161,7 +165,7 @@ class Engine:
     @property
     def next_stop(self) -> int | None:
         """When a tick is due that no run of events may go beyond; None if there is none."""
-        return _sooner(self.losses.next_tick, self.silence.next_tick)
+        return _sooner(_sooner(self.losses.next_tick, self.silence.next_tick), self.objectives.next_tick)
 
     @property
     def conditions(self) -> tuple[tuple[RuleView, StillOn], ...]:
@@ -180,12 +184,14 @@ class Engine:
         for each in (self.first_uses, self.losses, self.silence):
             if not each.wanted:
                 each.forget()
+        self.objectives.forget_unasked()
 
     def rebuild(self, stream_time: int) -> None:
         """Make anew what follows from the tables, after a restore or a rollback."""
         self.spending.rebuild(stream_time)
         self.losses.rebuild()
         self.silence.rebuild()
+        self.objectives.rebuild()
 
     # --- calls
 

@@ -77,14 +77,17 @@ class Rulings:
             command = to_command(breaker, self._params)
             self._outputs.append(Output("breaker_commands", breaker.breaker_id.encode(), command))
 
-    def fire(self, firing: Firing, event_id: str | None, offset: int | None) -> Fired:
+    def fire(self, firing: Firing, event_id: str | None, offset: int | None) -> None:
         """A rule's test came true: trip its target, and say so if that changes anything."""
         response, facts = firing.view.variants[firing.variant].response, firing.facts
         moment = Moment(firing.time_us, event_id, offset)
         evidence = Evidence(calls=facts.calls, failures=facts.failures, since_us=facts.since_us)
+        metric = firing.view.rule.metric
+        if firing.level is not None:
+            self.signal(firing.level, firing.target, moment, response, metric, facts.value, evidence, facts.reason)
+            return
         fired = self._breakers.fire(firing.target, moment, response, evidence, facts.reason, firing.until_us)
-        self.told(fired, firing.target, moment, response, firing.view.rule.metric, facts.value, evidence, facts.reason)
-        return fired
+        self.told(fired, firing.target, moment, response, metric, facts.value, evidence, facts.reason)
 
     def told(
         self,

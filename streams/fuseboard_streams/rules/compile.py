@@ -13,6 +13,7 @@ from fuseboard_schemas.records import Action, Mode, Recovery, Scope, Severity
 from fuseboard_streams.core import ruleset
 from fuseboard_streams.rules import model
 from fuseboard_streams.rules.check import check
+from fuseboard_streams.rules.compile_objectives import compiled_objectives
 from fuseboard_streams.rules.document import RulesError
 from fuseboard_streams.rules.load import frozen, load
 from fuseboard_streams.rules.overrides import combinations, layers_of, meet, merged, names, reaches, written
@@ -35,7 +36,7 @@ class Compiled:
     """A rules file in every form."""
 
     rules: ruleset.RuleSet
-    """What the core runs on: the breakers."""
+    """What the core runs on: the breakers, and the objectives that the stream can measure."""
     file: model.RulesFile
     """What the file says, objectives included."""
     document: Document
@@ -92,6 +93,7 @@ class _Compiler:
                 window_us=radius.window,
                 exempt=frozenset(radius.exempt),
             ),
+            objectives=compiled_objectives(self._file, self._document, self._version),
         )
 
     def _rule(self, name: str, rule: model.BreakerRule, scope: str) -> ruleset.Rule:
