@@ -218,7 +218,8 @@ class Model:
         state = found if found != "unknown" else count.said if total >= test.minimum else "unknown"
         if state != count.said or (state != "unknown" and now - count.said_at >= 12 * 60 * MINUTE):
             count.said, count.said_at = state, now
-            of = each.index(state) if state in each else next((i for i, one in enumerate(each) if one != "met"), 0)
+            unsure = next((i for i, one in enumerate(each) if one != "met"), 0)
+            of = each.index(state) if state == "violated" and state in each else unsure
             self.said.append((*key, state, now, total, bad[of]))
         held = count.sums(now, 0, CELLS)[0]
         rule = next(one for one in self.rules.objectives if one.rule == key[0])

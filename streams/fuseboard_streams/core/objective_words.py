@@ -25,7 +25,7 @@ _COUNTED: Final = {TRACED: "requested sessions", SUCCESS: "calls", VIOLATING: "a
 _BAD: Final = {TRACED: "showed no event", SUCCESS: "failed", VIOLATING: "were denied by policy"}
 _UPWARDS: Final = frozenset({TRACED, SUCCESS})
 """Metrics that are the share of the good ones."""
-_UNITS: Final = ((86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "min"), (1_000_000, "s"))
+_UNITS: Final = ((3_600_000_000, "h"), (60_000_000, "min"), (1_000_000, "s"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,9 @@ def words_of(finding: Finding) -> list[Facts]:
 
 
 def _deciding(finding: Finding, i: int, state: int) -> int:
-    """The limit that a state rests on: the first that is violated; of a state that lasts, the first not met."""
+    """The limit that a state rests on: the first that is violated, or else the first that is not certainly met."""
     each = [int(one[i]) for one in finding.each]
-    if state in each:
+    if state == _VIOLATED and state in each:
         return each.index(state)
     return next((at for at, one in enumerate(each) if one != _MET), 0)
 

@@ -16,7 +16,8 @@ TRACED: Final = "sessions.traced"
 SUCCESS: Final = "calls.ok"
 VIOLATING: Final = "actions.violating"
 COST: Final = "tasks.cost_usd"
-"""What objectives can be about."""
+MEASURED: Final = frozenset({TRACED, SUCCESS, VIOLATING, COST})
+"""What objectives can be about that the stream shows."""
 
 
 # --- what follows when a rule fires
