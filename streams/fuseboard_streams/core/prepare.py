@@ -259,7 +259,11 @@ def hashed(frame: pl.DataFrame, column: str, rows: NDArray[np.uint32]) -> U64:
     """`stable_hash` of a text column in some rows of a frame, taken once per text; 0 where it was not read."""
     if len(rows) == 0 or column not in frame.columns:
         return np.zeros(len(rows), dtype=np.uint64)
-    values = frame.get_column(column).gather(rows)
+    whole = frame.get_column(column)
+    if whole.null_count() == len(whole):
+        return np.zeros(len(rows), dtype=np.uint64)
+    # Unlike ``gather`` this does not go through the query engine.
+    values = whole[rows]
     different = values.unique()
     if 2 * len(different) > len(values):
         return stable_hash(values)
