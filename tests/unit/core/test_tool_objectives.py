@@ -35,10 +35,10 @@ def subject(text: str = TEXT) -> ToolObjectives:
 
 def seconds(seed: int) -> list[Row]:
     rng, second, rows = random.Random(seed), START, []
-    for i in range(1_200):
+    for i in range(600):
         second += rng.choice((0, 1, 1, 4)) if rng.random() < 0.995 else 1_500
-        calls = rng.randrange(4)
-        bad = sum(rng.random() < (0.5 if i // 200 % 2 else 0.01) for _ in range(calls))
+        calls = rng.randrange(7)
+        bad = sum(rng.random() < (0.5 if i // 100 % 2 else 0.01) for _ in range(calls))
         rows.append((rng.choice(("pay", "refund")), second, calls, calls - bad))
     return rows
 
@@ -88,7 +88,7 @@ def model(rows: list[Row], until: int) -> list[Said]:
 @pytest.mark.parametrize("seed", range(3))
 def test_what_is_said_is_what_a_plain_model_says(seed: int) -> None:
     rows = seconds(seed)
-    until = rows[-1][1] + 3_600
+    until = rows[-1][1] + 1_800
     found = run(subject(), rows, until)
     assert sorted(found) == sorted(model(rows, until))
     assert {each[2] for each in found} == {"met", "violated", "unknown"}
@@ -96,18 +96,18 @@ def test_what_is_said_is_what_a_plain_model_says(seed: int) -> None:
 
 def test_what_was_saved_goes_on() -> None:
     rows = seconds(1)
-    whole, until = run(subject(), rows, rows[-1][1] + 3_600), rows[-1][1] + 3_600
+    whole, until = run(subject(), rows, rows[-1][1] + 1_800), rows[-1][1] + 1_800
     first, second = subject(), subject()
-    before = run(first, rows[:700], rows[699][1])
+    before = run(first, rows[:350], rows[349][1])
     saved = {key: first.saved(key) for key in first.changed}
     kept = json.loads(json.dumps([[list(key), each] for key, each in saved.items()]))
     second.restore({tuple(key): each for key, each in kept if each is not None})
-    assert before + run(second, rows[700:], until) == whole
+    assert before + run(second, rows[350:], until) == whole
 
 
 def test_nothing_is_left_of_a_tool_that_nobody_calls() -> None:
     objectives, rows = subject(), seconds(2)
-    run(objectives, rows, rows[-1][1] + 3_600)
+    run(objectives, rows, rows[-1][1] + 1_800)
     assert objectives.next_tick is None
     assert {objectives.saved(key) for key in objectives.changed} == {None}
 
