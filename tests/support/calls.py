@@ -43,6 +43,8 @@ class Call:
     cost: int | None = None
     denied_by: DeniedBy = DeniedBy.NONE
     arguments: str | None = None
+    session: str | None = None
+    span: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -64,6 +66,8 @@ def frame_of(calls: list[Call], first_offset: int = 0) -> pl.DataFrame:
             "duration_ms": pl.Series([c.duration_ms for c in calls], dtype=pl.Int64),
             "cost_usd_micros": pl.Series([c.cost for c in calls], dtype=pl.Int64),
             "denied_by": pl.Series([_DENIERS[c.denied_by] for c in calls], dtype=pl.UInt8),
+            "session_id": pl.Series([c.session for c in calls], dtype=pl.String),
+            "span_id": pl.Series([c.span for c in calls], dtype=pl.String),
             "args_hash": pl.Series([c.arguments for c in calls], dtype=pl.String),
             "probe": pl.Series([c.probe for c in calls], dtype=pl.Boolean),
             "gate_breaker": pl.Series([c.gate[0] if c.gate else None for c in calls], dtype=pl.String),

@@ -39,7 +39,7 @@ def command() -> None:
 @json_option
 @connection_options
 def show_command(actor: str, tenant: str, minutes: float, as_json: bool, connection: Connection) -> None:
-    """Show one actor: what holds it, what was found about it, what it called, and which rules it has.
+    """Show one actor: what holds it, what was found about it, its objectives, its calls, and its rules.
 
     Only what is in the topics: what a worker has learned of it but not said is not shown.
     """
@@ -83,6 +83,7 @@ def _add_rules(state: ActorState, reader: Reader, connection: Connection) -> Non
 
 def _as_json(state: ActorState, probed: Mapping[str, bool | None]) -> dict[str, Any]:
     from fuseboard_schemas.jsonform import to_json
+    from fuseboard_streams.cli.objective_state import objective_json, of_objectives
     from fuseboard_streams.cli.render.breakers import ordered
 
     rules = None if state.rules is None else [dataclasses.asdict(each) for each in state.rules]
@@ -94,6 +95,7 @@ def _as_json(state: ActorState, probed: Mapping[str, bool | None]) -> dict[str, 
             {**to_json(each), "can_be_probed": probed.get(each.breaker_id)} for each in ordered(state.breakers)
         ],
         "signals": [to_json(each) for each in state.signals],
+        "objectives": [objective_json(each) for each in of_objectives(state.signals)],
         "minutes": state.minutes,
         "calls": [dataclasses.asdict(each) for _, each in sorted(state.tools.items())],
         "clients": [

@@ -11,6 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 from fuseboard_schemas.errors import ConfigurationError, FuseboardError
 from fuseboard_streams.cli import decode, kafka
 from fuseboard_streams.cli.kafka import MissingTopicError, Reader
+from fuseboard_streams.cli.objective_state import about, of_objectives, state_of
 from fuseboard_streams.cli.probeable import Probeable
 from fuseboard_streams.cli.render.breakers import is_open
 from fuseboard_streams.cli.render.top import ShardView, Snapshot
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from fuseboard_schemas.records import BreakerCommand, Signal
     from fuseboard_schemas.registry import Resolver
     from fuseboard_streams.cli.config import Connection
+    from fuseboard_streams.cli.objective_state import About
 
 WINDOW_S: Final = 10
 """Seconds over which the event rate is taken."""
@@ -41,8 +43,8 @@ LOOK_UP_S: Final = 0.3
 
 TRIES_PER_CLIENT: Final = 10
 
-SIGNALS_SINCE_S: Final = 3_600
-"""How far back trips of rules that hold nothing back are looked for at the start."""
+SIGNALS_SINCE_S: Final = 13 * 3_600
+"""How far back signals are looked for at the start: what is violated is said again after twelve hours."""
 
 NOTHING_HELD_BACK: Final = "nothing is held back"
 """What the worker writes into the reason of such a trip."""
@@ -72,6 +74,7 @@ class Board:
         self._heartbeats = decode.TopicDecoder("Heartbeat", resolver)
         self._signals = decode.TopicDecoder("Signal", resolver)
         self.watched: list[Signal] = []
+        self.violated: dict[About, Signal] = {}
         self.open: dict[str, BreakerCommand] = {}
         self.transitions: list[BreakerCommand] = []
         self.shards: dict[int, ShardView] = {}
@@ -105,9 +108,16 @@ class Board:
             self.transitions = self.latest()
 
     def _take_signal(self, message: Message) -> None:
-        """Keep the latest trips of rules that hold nothing back; those of others show as transitions."""
+        """Keep the latest trips of rules that hold nothing back, and which objectives are violated."""
         record = self._signals.decode(message.value())
-        if isinstance(record, decode.Tombstone | decode.Undecodable) or not held_nothing_back(record):
+        if isinstance(record, decode.Tombstone | decode.Undecodable):
+            return
+        state = state_of(record)
+        if state == "violated":
+            self.violated[about(record)] = record
+        elif state is not None:
+            self.violated.pop(about(record), None)
+        if not held_nothing_back(record):
             return
         self.watched.append(record)
         if len(self.watched) > 2 * _KEPT_TRANSITIONS:
@@ -212,6 +222,7 @@ class Monitor:
             open_breakers=list(self.board.open.values()),
             transitions=self.board.latest(),
             watched=self.board.latest_watched(),
+            violated=of_objectives(self.board.violated.values()),
             probed=self.board.probeable.of(self.board.open.values(), self._watch, LOOK_UP_S),
         )
 

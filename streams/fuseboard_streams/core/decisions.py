@@ -175,8 +175,8 @@ class Decisions:
     def heard(self, firing: Firing, event_id: str | None, offset: int | None, made_us: int | None) -> None:
         """Take what a rule found in one record that was made at a time, microseconds, or at a tick."""
         trip = trip_of(firing, event_id, offset, made_us)
-        if trip.warning:
-            self.rulings.warn(trip)
+        if trip.warning or trip.level is not None:
+            self.rulings.say(trip)
         elif not self._second.ask(trip):
             self.rulings.fire(trip)
             self._clearing.note(firing)

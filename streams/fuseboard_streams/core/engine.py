@@ -15,6 +15,7 @@ from fuseboard_streams.core.firing import Facts, Firing
 from fuseboard_streams.core.first_use import FirstUses, Uses
 from fuseboard_streams.core.hard_caps import HardCaps
 from fuseboard_streams.core.losses import Losses
+from fuseboard_streams.core.objectives import Objectives
 from fuseboard_streams.core.piece import OK, TIMEOUT
 from fuseboard_streams.core.prepare import stable_hash
 from fuseboard_streams.core.rulebook import NONE
@@ -75,6 +76,7 @@ class Engine:
             state.references, state.histograms, state.observed, book, settings, self._tool_names, state.refer_tools
         )
         self.violating = Violating(state.violating, state.denied, book, settings, self._actor_names, state.refer)
+        self.objectives = Objectives(state, book, settings, lambda number: identities.tool_names[number])
         self._signals = book.asking(SignalTest)
 
     # --- events
@@ -82,6 +84,7 @@ class Engine:
     def on_calls(self, piece: Piece, on_time: Bools) -> list[Firing]:
         """A piece of calls, probes among them."""
         calls = piece.calls
+        self.objectives.on_calls(piece, on_time)
         self.silence.heard(piece.actor, piece.ts)
         found = self._spent(Costs(piece.actor, calls.cost, piece.ts, piece.stream, on_time))
         if self.exceeding.wanted:
@@ -181,7 +184,8 @@ class Engine:
 
     def advance(self, to_us: int) -> list[Firing]:
         """Run the ticks that are still to come, if they lie at or before a time."""
-        return self.spending.advance(to_us) + self.losses.advance(to_us) + self.silence.advance(to_us)
+        watching = (self.spending, self.losses, self.silence, self.objectives)
+        return [firing for each in watching for firing in each.advance(to_us)]
 
     @property
     def next_tick(self) -> int | None:
@@ -191,7 +195,7 @@ class Engine:
     @property
     def next_stop(self) -> int | None:
         """When a tick is due that no run of events may go beyond; None if there is none."""
-        return _sooner(self.losses.next_tick, self.silence.next_tick)
+        return _sooner(_sooner(self.losses.next_tick, self.silence.next_tick), self.objectives.next_tick)
 
     @property
     def conditions(self) -> tuple[tuple[RuleView, StillOn], ...]:
@@ -220,6 +224,7 @@ class Engine:
         self.sessions.forget_unasked()
         self.exceeding.forget()
         self.violating.forget()
+        self.objectives.forget_unasked()
 
     def let_go(self, target: Target, rule: str) -> None:
         """A person has released a rule's hold: what it found before does not count against the target again."""
@@ -240,6 +245,7 @@ class Engine:
         self.spending.rebuild(stream_time)
         self.losses.rebuild()
         self.silence.rebuild()
+        self.objectives.rebuild()
 
     # --- calls
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fuseboard_schemas.keys import Target
+    from fuseboard_schemas.records import SignalLevel
     from fuseboard_streams.core.rulebook import RuleView
 
 
@@ -45,14 +46,17 @@ class Firing:
     """When what it asks for ends by itself."""
     warning: bool = False
     """Nothing follows but a signal: its evidence has come to the warn level."""
+    level: SignalLevel | None = None
+    """Of what is only said, and trips nothing: the new state of an objective."""
 
     @property
-    def order(self) -> tuple[int, int, int, str, str]:
+    def order(self) -> tuple[int, int, int, str, str, str]:
         """Firings are taken in the order of the log, ticks before the event that follows them, then by rule.
 
         What one tick finds of one rule is taken by its targets' names: rows are numbered as they happen to be free.
         """
-        return self.position, self.time_us, self.view.order, self.target.tenant, self.target.actor or ""
+        target = self.target
+        return self.position, self.time_us, self.view.order, target.tenant, target.actor or "", target.tool or ""
 
 
 Settled: TypeAlias = "Callable[[RuleView, int, Target, int, int | None], bool]"

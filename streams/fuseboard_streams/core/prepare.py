@@ -32,6 +32,10 @@ COLUMNS = frozenset(
 FOR_VIOLATIONS = frozenset({"denied_by"})
 FOR_SESSIONS = frozenset({"denied_by", "args_hash"})
 FOR_FIRST_USES = frozenset({"denied_by"})
+FOR_COVERAGE = frozenset({"session_id"})
+FOR_SHARES_OF_VIOLATIONS = frozenset({"denied_by", "span_id"})
+FOR_TASKS = FOR_SESSIONS
+"""The hashes of traces come with those of arguments."""
 """What else rules of these kinds need."""
 NO_SEQ = np.iinfo(np.int64).min
 """Stands for an event without a sequence number."""
@@ -275,3 +279,20 @@ def stable_hash(texts: pl.Series) -> U64:
             for text in texts.gather(other).to_list()
         ]
     return found
+
+
+def hashed(frame: pl.DataFrame, column: str, rows: NDArray[np.uint32]) -> U64:
+    """`stable_hash` of a text column in some rows of a frame, taken once per text; 0 where it was not read."""
+    if len(rows) == 0 or column not in frame.columns:
+        return np.zeros(len(rows), dtype=np.uint64)
+    whole = frame.get_column(column)
+    if whole.null_count() == len(whole):
+        return np.zeros(len(rows), dtype=np.uint64)
+    # Unlike ``gather`` this does not go through the query engine.
+    values = whole[rows]
+    different = values.unique()
+    if 2 * len(different) > len(values):
+        return stable_hash(values)
+    known = pl.DataFrame({"text": different, "hash": stable_hash(different)})
+    found = values.alias("text").to_frame().join(known, on="text", how="left", maintain_order="left", nulls_equal=True)
+    return found.get_column("hash").to_numpy()

@@ -17,6 +17,7 @@ from fuseboard_streams.core.runs import places
 from fuseboard_streams.core.settings import SECOND
 
 if TYPE_CHECKING:
+    from fuseboard_schemas.records import SignalLevel
     from fuseboard_streams.core.breaker import Breaker
     from fuseboard_streams.core.mail import Mail
     from fuseboard_streams.core.ruleset import BlastRadius, Response
@@ -39,7 +40,9 @@ class Trip:
     hard: bool = False
     """Whether it is a hard limit, about which nothing is statistical."""
     warning: bool = False
-    """Nothing follows but a signal."""
+    """Nothing follows but a signal, unless the rule holds the target already."""
+    level: SignalLevel | None = None
+    """Of a signal, from which nothing follows."""
 
 
 @dataclass(frozen=True, slots=True)

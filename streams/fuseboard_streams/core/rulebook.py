@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from fuseboard_schemas.keys import parse_breaker_id
 from fuseboard_schemas.records import Action, Mode, Scope
-from fuseboard_streams.core.prepare import FOR_FIRST_USES, FOR_SESSIONS, FOR_VIOLATIONS
+from fuseboard_streams.core.prepare import (
+    FOR_COVERAGE,
+    FOR_FIRST_USES,
+    FOR_SESSIONS,
+    FOR_SHARES_OF_VIOLATIONS,
+    FOR_TASKS,
+    FOR_VIOLATIONS,
+)
 from fuseboard_streams.core.ruleset import (
+    COST,
+    TRACED,
+    VIOLATING,
     Breadth,
     DistinctTest,
     FailureTest,
@@ -37,6 +47,9 @@ _REMEMBERED: Final = 1_000_000
 """Names whose variant is remembered; beyond it all are asked anew."""
 NONE: Final = -1
 """Stands for the variant of a target that a rule is not for."""
+_FOR_OBJECTIVES: Final = {
+    TRACED: FOR_COVERAGE, VIOLATING: FOR_SHARES_OF_VIOLATIONS, COST: FOR_TASKS,
+}  # fmt: skip
 
 
 _PLAIN: Final = Breadth(3, (1, 5), 3)
@@ -170,6 +183,7 @@ class Rulebook:
         self.stamp = int.from_bytes(blake2b(rules.version.encode(), digest_size=4).digest(), "little") >> 1
         """A number for the version, kept beside what was made under it."""
         self._views = tuple(RuleView(rule, order) for order, rule in enumerate(rules.rules))
+        self._objectives = tuple(RuleView(rule, len(self._views) + i) for i, rule in enumerate(rules.objectives))
         self.tools.adopt(self._failure(Scope.ACTOR_TOOL))
         self.actors.adopt(self._failure(Scope.ACTOR))
         self.pooled.adopt(self._failure(Scope.TOOL))
@@ -180,6 +194,14 @@ class Rulebook:
             view
             for view in self._views
             if isinstance(view.rule.base.test, kind) and (scope is None or view.rule.scope is scope)
+        )
+
+    def measuring(self, metric: str, *scopes: Scope) -> tuple[RuleView, ...]:
+        """The objectives about a metric, in order; with scopes, those per one of them."""
+        return tuple(
+            view
+            for view in self._objectives
+            if view.rule.metric == metric and (not scopes or view.rule.scope in scopes)
         )
 
     def rule_for(self, rule: str, target: Target) -> tuple[RuleView, int] | None:
@@ -220,16 +242,17 @@ def needs_of(rules: RuleSet) -> frozenset[str]:
             found |= FOR_SESSIONS
         elif isinstance(rule.base.test, FirstUseTest):
             found |= FOR_FIRST_USES
-    return found
+    return found.union(*(_FOR_OBJECTIVES.get(each.metric, frozenset()) for each in rules.objectives))
 
 
 def unfollowed(rules: RuleSet) -> list[str]:
     """What rules ask for that no shard does yet, each as ``rule on SCOPE``: nobody may count on it."""
-    return [
+    breakers = [
         f"{rule.rule} on {rule.scope}"
         for rule in rules.rules
         if isinstance(rule.base.test, FailureTest) and rule.scope is Scope.TOOL and rule.metric != "calls.failed"
     ]
+    return breakers + [f"{each.rule} on {each.scope}" for each in rules.objectives if each.scope is Scope.TOOL]
 
 
 def built_in(settings: CoreSettings) -> RuleSet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from fuseboard_schemas.records import Action, Mode, Recovery, Scope, Severity
 
@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from fuseboard_detectors.failure import FailureParams
 
 _SECOND = 1_000_000
+TRACED: Final = "sessions.traced"
+SUCCESS: Final = "calls.ok"
+VIOLATING: Final = "actions.violating"
+COST: Final = "tasks.cost_usd"
+MEASURED: Final = frozenset({TRACED, SUCCESS, VIOLATING, COST})
+"""What objectives can be about that the stream shows."""
 
 
 # --- what follows when a rule fires
@@ -47,7 +53,7 @@ class Response:
 
     rule: str
     ladder: tuple[Rung, ...]
-    """At least one rung; a rule with a single action has one."""
+    """At least one rung; a rule with a single action has one, and an objective, which never trips, none."""
     mode: Mode = Mode.ENFORCE
     recovery: RecoveryPlan = field(default_factory=RecoveryPlan)
     runbook: str | None = None
@@ -154,6 +160,23 @@ class SignalTest:
     """Whether a signal of level WARN is not enough."""
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectiveTest:
+    """`fuseboard_detectors.objectives`: is a share as good as it should be, over a window?"""
+
+    shares: tuple[tuple[int, int], ...]
+    """The share of bad events that must not be reached, as a ratio of whole numbers: one, or one for each of two
+    percentiles, which must both hold."""
+    window_us: int
+    minimum: int
+    least: tuple[int, ...] = ()
+    """Of what has a cost, for each of the shares: what costs so much or more is bad, micro-dollars."""
+    grace_us: int = 0
+    """How long after its request a session's first event may come."""
+    error: float = 0.05
+    """One minus the confidence."""
+
+
 Test: TypeAlias = (
     FailureTest
     | DistinctTest
@@ -166,6 +189,7 @@ Test: TypeAlias = (
     | LostTest
     | UngatedTest
     | SignalTest
+    | ObjectiveTest
 )
 
 
@@ -239,3 +263,6 @@ class RuleSet:
     """In the order of the file, a rule's scopes in the order in which it names them."""
     blast_radius: BlastRadius | None = None
     """None: automatic trips of actors ask nobody."""
+    objectives: tuple[Rule, ...] = ()
+    """What is measured and never trips: rules with an `ObjectiveTest`, in the order of the file. An evaluation is
+    tested once per run and not in the stream: it is not among them."""

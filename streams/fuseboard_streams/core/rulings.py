@@ -87,9 +87,12 @@ class Rulings:
         self.told(fired, trip.target, moment, response, trip.metric, trip.value, evidence, reason)
         return fired
 
-    def warn(self, trip: Trip) -> None:
-        """A rule's evidence has reached the level at which it says so, unless it holds the target already."""
+    def say(self, trip: Trip) -> None:
+        """Say what trips nothing: an objective's state, or evidence at the warn level of a rule that does not hold."""
         response, moment = trip.response, trip.moment
+        if trip.level is not None:
+            self.signal(trip.level, trip.target, moment, response, trip.metric, trip.value, trip.evidence, trip.reason)
+            return
         if self._breakers.holds(trip.target, response.rule, moment.time_us):
             return
         self._counters.warnings += 1
@@ -169,7 +172,7 @@ def trip_of(firing: Firing, event_id: str | None, offset: int | None, made_us: i
         firing.target, variant.response, firing.view.rule.metric,
         Moment(firing.time_us, event_id, offset, made_us), evidence,
         facts.value, shown(facts.reason), firing.until_us, hard=isinstance(variant.test, CapTest),
-        warning=firing.warning,
+        warning=firing.warning, level=firing.level,
     )  # fmt: skip
 
 

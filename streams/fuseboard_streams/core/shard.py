@@ -563,6 +563,7 @@ class Shard:
         """What the rules find in events that are no tool calls."""
         events, on_time = piece.events, ~piece.events.late
         own = events.columns
+        self._engine.objectives.on_events(piece, on_time)
         if events.topic == TRACES:
             return self._engine.on_steps(piece.actor, own[COST], events.ts, piece.stream, on_time)
         if events.topic == DECISIONS:

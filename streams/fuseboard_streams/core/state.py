@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fuseboard_streams.core import measured
 from fuseboard_streams.core.breaker import decode, encode
+from fuseboard_streams.core.coverage import coverage_table, outdated
+from fuseboard_streams.core.denials import denials_table
 from fuseboard_streams.core.exceeding import free_histograms, histograms_table, references_table
 from fuseboard_streams.core.firsts import firsts_table
 from fuseboard_streams.core.hard_caps import capped_table
@@ -31,6 +35,7 @@ from fuseboard_streams.core.silence import requests_table
 from fuseboard_streams.core.spending import spends_table
 from fuseboard_streams.core.statistics import Statistic
 from fuseboard_streams.core.store import Delta, Store
+from fuseboard_streams.core.tasks import tasks_table
 from fuseboard_streams.core.times import Times
 from fuseboard_streams.core.traces import TraceCap
 from fuseboard_streams.core.violating import violating_table
@@ -81,13 +86,17 @@ class ShardState:
         self.observed = firsts_table("observed", settings)
         self.violating = violating_table(settings)
         self.denied = firsts_table("denied", settings)
+        self.measured = measured.measured_table(settings)
+        self.coverage = coverage_table(settings)
+        self.denials = denials_table(settings)
+        self.tasks = tasks_table(settings)
         tool_traces = traces_table("tool_traces", settings)
         actor_traces = traces_table("actor_traces", settings)
         # What points at tools and actors comes before them: a slice that forgets it frees them.
         self.tables_in_order: tuple[Table, ...] = (
             self.references, self.tools, self.clients, self.capped, self.violators, self.losses, self.violating,
-            self.actors, self.rings, self.spends, self.requests, self.sessions, tool_traces, actor_traces,
-            self.histograms, self.observed, self.denied,
+            self.measured, self.coverage, self.denials, self.tasks, self.actors, self.rings, self.spends, self.requests,
+            self.sessions, tool_traces, actor_traces, self.histograms, self.observed, self.denied,
         )  # fmt: skip
         self._store = Store(self.tables_in_order)
         tool, actor = book.tools.params(0), book.actors.params(0)
@@ -109,6 +118,9 @@ class ShardState:
         self._store.expire("losses", self._expired_losses)
         self._store.expire("references", self._expired_references)
         self._store.expire("violating", self._expired_violating)
+        self._store.expire("measured", self._expired_measured)
+        self._store.expire("coverage", partial(self._outdated, self.coverage))
+        self._store.expire("denials", partial(self._outdated, self.denials))
 
     # --- a transaction
 
@@ -396,6 +408,18 @@ class ShardState:
         gone = self._expired(self.violating, rows, self._settings.forget_after_us)
         if gone.any():
             self.refer(self.violating["owner"][rows[gone]].astype(np.int64), -1)
+        return gone
+
+    def _expired_measured(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
+        gone = measured.emptied(self.measured, rows, (self._now_s + EPOCH_S) * SECOND)
+        if gone.any():
+            self.refer(measured.actor_of(self.measured["owner"][rows[gone]]), -1)
+        return gone
+
+    def _outdated(self, table: Table, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
+        gone = outdated(table, rows, (self._now_s + EPOCH_S) * SECOND)
+        if gone.any():
+            self.refer(table["owner"][rows[gone]].astype(np.int64), -1)
         return gone
 
     def _expired_sessions(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from fuseboard_streams.core.ruleset import (
     FailureTest,
     FirstUseTest,
     LostTest,
+    ObjectiveTest,
     RunsTest,
     SignalTest,
     SilenceTest,
@@ -36,6 +37,7 @@ LEVELS: Final[dict[type, frozenset[str]]] = {
     LostTest: frozenset({"share", "minimum"}),
     UngatedTest: frozenset({"after_us"}),
     SignalTest: frozenset({"trip_only"}),
+    ObjectiveTest: frozenset({"shares", "minimum", "error"}),
 }
 """What of each test is only compared with its state: it may change while the state goes on."""
 

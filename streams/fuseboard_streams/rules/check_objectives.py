@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from fuseboard_detectors.objectives import CELLS, WINDOW_CELLS
 from fuseboard_streams.rules.catalogue import BREAKER_METRICS, OBJECTIVE_METRICS, Measure
 from fuseboard_streams.rules.check_breakers import Finding
+from fuseboard_streams.rules.compile_objectives import GRACE_US
 from fuseboard_streams.rules.quantities import Target, duration_text
 
 if TYPE_CHECKING:
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
 
     from fuseboard_streams.rules.document import Path
     from fuseboard_streams.rules.model import Objective
+
+_SHORTEST_US: Final = 60_000_000
+"""States are asked for once a minute."""
+_LONGEST_US: Final = 31 * 86_400_000_000
+_LONGEST_GRACE_US: Final = 3_600_000_000
+"""Whatever is heard of an actor's sessions is remembered for twice as long."""
 
 
 def check_objective(objective: Objective) -> Iterator[Finding]:
@@ -100,6 +107,8 @@ def _fields(objective: Objective, measure: Measure) -> Iterator[Finding]:
             yield Finding((), f"`{name}` is missing: {_WHY[name]}; add it, such as `{example}`.")
         elif not measure.windowed and getattr(objective, name) is not None:
             yield Finding((name,), "every complete run of an evaluation is tested by itself; remove it.")
+    if measure.windowed and objective.window is not None:
+        yield from _window(objective, objective.window)
     if objective.grace is not None and objective.metric != "sessions.traced":
         yield Finding(("grace",), "it is of sessions.traced alone; remove it.")
     if objective.suites and measure.form != "difference":
@@ -109,25 +118,35 @@ def _fields(objective: Objective, measure: Measure) -> Iterator[Finding]:
 
 
 def _window(objective: Objective, window: int) -> Iterator[Finding]:
-    if window < _SHORTEST or window % WINDOW_CELLS:
+    """Whether a window divides into the cells that it is measured in, and the grace leaves enough of them."""
+    if not _SHORTEST_US <= window <= _LONGEST_US:
+        yield Finding(
+            ("window",),
+            f"expected a window from {duration_text(_SHORTEST_US)} to {duration_text(_LONGEST_US)}, found "
+            f"{duration_text(window)}.",
+        )
+        return
+    if window % WINDOW_CELLS:
         text = (
-            f"it is kept in {WINDOW_CELLS} parts, and looked at once a minute; expected a multiple of 3s from 1m on, "
-            f"such as 24h, found {duration_text(window)}."
+            f"{duration_text(window)} does not divide into {WINDOW_CELLS} cells of whole microseconds; take a multiple "
+            "of 3s."
         )
         yield Finding(("window",), text)
         return
-    grace = _USUAL_GRACE if objective.grace is None else objective.grace
-    longest = (CELLS - WINDOW_CELLS - 1) * (window // WINDOW_CELLS)
-    if objective.metric == "sessions.traced" and grace > longest:
+    if objective.metric != "sessions.traced":
+        return
+    grace, cells = GRACE_US if objective.grace is None else objective.grace, CELLS - WINDOW_CELLS - 1
+    longest = min(cells * window // WINDOW_CELLS, _LONGEST_GRACE_US)
+    if grace > longest:
+        path: Path = ("window",) if objective.grace is None else ("grace",)
         text = (
-            f"the grace of {duration_text(grace)} is too long for a window of {duration_text(window)}; expected at "
-            f"most {duration_text(longest // 1_000_000 * 1_000_000)}: widen the window, or shorten the grace."
+            f"a grace of {duration_text(grace)}{'' if objective.grace else ', as where none is given,'} is too long "
+            f"for a window of {duration_text(window)}: expected at most {cells} of its {WINDOW_CELLS} cells, and at "
+            f"most {duration_text(_LONGEST_GRACE_US)}; shorten the grace or widen the window."
         )
-        yield Finding(("window",) if objective.grace is None else ("grace",), text)
+        yield Finding(path, text)
 
 
-_SHORTEST: Final = 60_000_000
-_USUAL_GRACE: Final = 600_000_000
 _WHY = {"window": "over how long it is measured", "min": "how many observations it takes"}
 
 

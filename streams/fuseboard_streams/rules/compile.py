@@ -14,6 +14,7 @@ from fuseboard_schemas.records import Action, Mode, Recovery, Scope, Severity
 from fuseboard_streams.core import ruleset
 from fuseboard_streams.rules import model
 from fuseboard_streams.rules.check import check
+from fuseboard_streams.rules.compile_objectives import compiled_objectives
 from fuseboard_streams.rules.document import RulesError
 from fuseboard_streams.rules.load import frozen, load
 from fuseboard_streams.rules.overrides import combinations, layers_of, meet, merged, names, reaches, written
@@ -37,7 +38,7 @@ class Compiled:
     """A rules file in every form."""
 
     rules: ruleset.RuleSet
-    """What the core runs on: the breakers."""
+    """What the core runs on: the breakers, and the objectives that the stream can measure."""
     file: model.RulesFile
     """What the file says, objectives included."""
     document: Document
@@ -84,7 +85,12 @@ class _Compiler:
         made = tuple(
             self._rule(name, rule, scope) for name, rule in self._file.breakers.items() for scope in rule.scope
         )
-        return ruleset.RuleSet(version=self._version, rules=made, blast_radius=self._radius())
+        return ruleset.RuleSet(
+            version=self._version,
+            rules=made,
+            blast_radius=self._radius(),
+            objectives=compiled_objectives(self._file, self._document, self._version),
+        )
 
     def _radius(self) -> ruleset.BlastRadius | None:
         radius = self._file.blast_radius

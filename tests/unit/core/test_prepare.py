@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 
 from fuseboard_schemas import columnar
 from fuseboard_schemas.registry import PackagedResolver
-from fuseboard_streams.core.prepare import prepare
+from fuseboard_streams.core.prepare import hashed, prepare, stable_hash
 from tests.support.calls import SEEDS, Call, frame_of
 
 
@@ -22,3 +23,16 @@ def test_the_calls_of_each_partition_stay_in_order() -> None:
     offset = np.array([7, 3, 8, 4, 9])
     batch = prepare(frame, np.array([1, 0, 1, 0, 1], np.int32), offset, offset, SEEDS)
     assert {number: calls.offset.tolist() for number, calls in batch.items()} == {0: [3, 4], 1: [7, 8, 9]}
+
+
+def test_hashes_of_texts_are_the_same_one_by_one_and_together() -> None:
+    """They are kept in the state: how many texts a batch has, and how often each, must not show."""
+    texts = ["a", None, "b", f"{7:032x}", "a", "a", "", "b", f"{7:032x}", "a"]
+    frame = pl.DataFrame({"text": texts}, schema={"text": pl.String})
+    rows = np.array([9, 8, 7, 6, 5, 4, 3, 2, 1, 0], dtype=np.uint32)
+    together = hashed(frame, "text", rows)
+    one_by_one = [int(hashed(frame, "text", np.array([row], dtype=np.uint32))[0]) for row in rows.tolist()]
+    assert together.tolist() == one_by_one == stable_hash(frame.get_column("text"))[rows].tolist()
+    assert [bool(each) for each in together] == [texts[row] is not None for row in rows.tolist()]
+    assert hashed(frame, "unread", rows).tolist() == [0] * 10
+    assert hashed(frame.with_columns(pl.lit(None, pl.String).alias("none")), "none", rows).tolist() == [0] * 10

@@ -27,6 +27,7 @@ TESTS: tuple[ruleset.Test, ...] = (
     ruleset.LostTest((1, 100), 5, 100),
     ruleset.UngatedTest(5),
     ruleset.SignalTest("*", trip_only=True),
+    ruleset.ObjectiveTest(((1, 20), (1, 2)), 3_600_000_000, 100, (5, 6)),
 )
 
 
@@ -67,6 +68,9 @@ def test_every_kind_of_test_says_what_its_levels_are() -> None:
         (TESTS[9], {"after_us": 1}, True),
         (TESTS[10], {"trip_only": False}, True),
         (TESTS[10], {"source": "a"}, False),
+        (TESTS[11], {"shares": ((1, 10), (1, 2)), "minimum": 5, "error": 0.1}, True),
+        (TESTS[11], {"window_us": 7_200_000_000}, False),
+        (TESTS[11], {"least": (5, 7)}, False),
     ],
 )
 def test_levels_may_change_and_the_rest_starts_cold(test: ruleset.Test, changes: dict[str, Any], kept: bool) -> None:

@@ -108,6 +108,23 @@ _WINDOW = "window: 24h, min: 9"
             "target.p95",
             "95% of tasks cannot cost less than half of them may; raise it.",
         ),
+        (objective('target: ">9%", window: 30s, min: 9'), "window", "expected a window from 1m to 31d, found 30s."),
+        (objective('target: ">9%", window: 32d, min: 9'), "window", "expected a window from 1m to 31d, found 32d."),
+        (
+            objective('target: ">9%", window: 100s, min: 9'),
+            "window",
+            "100s does not divide into 24 cells of whole microseconds; take a multiple of 3s.",
+        ),
+        (
+            objective('target: ">9%", window: 30m, min: 9', "sessions.traced"),
+            "window",
+            "a grace of 10m, as where none is given, is too long for a window of 30m: expected at most 7 of its 24 ce",
+        ),
+        (
+            objective('target: ">9%", window: 2d, min: 9, grace: 2h', "sessions.traced"),
+            "grace",
+            "a grace of 2h is too long for a window of 2d: expected at most 7 of its 24 cells, and at most 1h; shorten",
+        ),
         (objective('target: ">=-1%"', "evals.paired_delta"), "", "`suites` is missing: which suites count; add them"),
         (
             objective('target: ">=-1%", suites: [a], min: 9', "evals.paired_delta"),
@@ -134,6 +151,19 @@ def test_every_metric_of_objectives_can_be_had(metric: str) -> None:
     text = more.get(measure.form, 'target: {p95: "<1"}') + (f", {_WINDOW}" if measure.windowed else "")
     for per in SCOPES:
         assert (said(objective(text, metric, per)) == []) == (per in measure.scopes)
+
+
+@pytest.mark.parametrize("window", ["1m", "5m", "7m", "15m", "1h", "99s", "31d"])
+def test_usual_windows_divide(window: str) -> None:
+    assert said(objective(f'target: ">9%", window: {window}, min: 9')) == []
+
+
+def test_an_override_may_not_make_the_window_too_short_for_the_grace() -> None:
+    text = objective('target: ">9%", window: 1h, min: 9', "sessions.traced")
+    text += "overrides:\n  - {match: {actor: a}, set: {o: {window: 10m}}}\n"
+    ((line, where, found),) = said(text)
+    assert (line, where) == (5, "overrides[0].set.o.window")
+    assert "is too long for a window of 10m" in found
 
 
 def test_an_objective_and_a_breaker_of_one_name() -> None:

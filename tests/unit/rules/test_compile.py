@@ -11,7 +11,7 @@ from fuseboard_detectors.burn import BurnPair
 from fuseboard_detectors.failure import FailureParams, initial_null
 from fuseboard_schemas.records import Action, Mode, Recovery, Scope, Severity
 from fuseboard_streams.core.breaker_params import BreakerParams
-from fuseboard_streams.core.rulebook import unfollowed
+from fuseboard_streams.core.rulebook import needs_of, unfollowed
 from fuseboard_streams.core.ruleset import (
     BlastRadius,
     Breadth,
@@ -23,6 +23,7 @@ from fuseboard_streams.core.ruleset import (
     FirstUseTest,
     LostTest,
     Match,
+    ObjectiveTest,
     RecoveryPlan,
     Rule,
     RuleSet,
@@ -107,7 +108,7 @@ def test_the_packaged_file_has_every_metric_once_at_least() -> None:
 
 def test_what_no_shard_follows_yet_is_named() -> None:
     rules = compile_rules(PACKAGED.read_bytes(), "packaged").rules
-    assert unfollowed(rules) == []
+    assert unfollowed(rules) == ["tool-success on TOOL"]
 
 
 def test_which_packaged_rules_are_enforced() -> None:
@@ -321,3 +322,51 @@ def test_a_rule_that_is_not_for_a_target() -> None:
     assert variant_of(rule, "t", "b", None) is None
     assert variant_of(rule, "u", "a", None) is None
     assert variant_of(rule, "t", "ab", None) == rule.base
+
+
+# --- objectives
+
+
+def test_the_packaged_objectives_are_shares_of_bad_events() -> None:
+    """Evaluations are not measured in the stream."""
+    found = {rule.rule: rule for rule in compile_rules(PACKAGED.read_bytes(), "f").rules.objectives}
+    hour = 60 * _MINUTE
+    assert {name: (rule.scope, rule.base.test) for name, rule in found.items()} == {
+        "trace-coverage": (Scope.ACTOR, ObjectiveTest(((1, 20),), hour, 100, grace_us=10 * _MINUTE)),
+        "tool-success": (Scope.TOOL, ObjectiveTest(((1, 200),), 24 * hour, 1_000)),
+        "policy-violations": (Scope.ACTOR, ObjectiveTest(((1, 1_000),), 24 * hour, 1_000)),
+        "task-cost": (Scope.ACTOR, ObjectiveTest(((1, 2), (1, 20)), 24 * hour, 200, (20_000, 100_000))),
+    }
+    assert all(rule.base.response.ladder == () for rule in found.values())
+
+
+@pytest.mark.parametrize(
+    ("target", "least"), [("<0.02", 20_000), ("<=0.02", 20_001), ("<0.0000015", 2), ("<=0.0000015", 2)]
+)
+def test_a_task_counts_against_a_limit_that_it_must_stay_below_when_it_reaches_it(target: str, least: int) -> None:
+    of = f'{{p95: "{target}"}}'
+    text = f"version: 1\nobjectives: {{o: {{metric: tasks.cost_usd, per: ACTOR, target: {of}, window: 1h, min: 9}}}}\n"
+    (rule,) = compile_rules(text.encode(), "f").rules.objectives
+    assert rule.base.test == ObjectiveTest(((1, 20),), 60 * _MINUTE, 9, (least,))
+
+
+def test_overrides_of_objectives_are_variants() -> None:
+    text = """version: 1
+objectives: {o: {metric: calls.ok, per: ACTOR_TOOL, target: ">99%", window: 1h, min: 9}}
+overrides:
+  - {match: {tool: pay}, set: {o: {target: ">50%"}}}
+  - {match: {tool: pay, actor: a}, set: {o: {min: 5}}}
+"""
+    (rule,) = compile_rules(text.encode(), "f").rules.objectives
+    for actor, tool, share, least in (("b", "x", (1, 100), 9), ("b", "pay", (1, 2), 9), ("a", "pay", (1, 2), 5)):
+        variant = variant_of(rule, "default", actor, tool)
+        assert variant is not None
+        assert variant.test == ObjectiveTest((share,), 60 * _MINUTE, least)
+    assert needs_of(RuleSet("v", (), objectives=(rule,))) == frozenset()
+
+
+def test_objectives_say_which_columns_of_calls_they_need() -> None:
+    rules = compile_rules(PACKAGED.read_bytes(), "f").rules
+    assert needs_of(RuleSet("v", (), objectives=rules.objectives)) == {
+        "session_id", "span_id", "denied_by", "args_hash",
+    }  # fmt: skip

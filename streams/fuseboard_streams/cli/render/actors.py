@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from fuseboard_streams.cli.objective_state import UNKNOWN, of_objectives, state_of, words
 from fuseboard_streams.cli.render.breakers import breakers_table
 from fuseboard_streams.cli.render.lines import who
-from fuseboard_streams.cli.render.text import PLAIN, Cell, Paint, ago, money, percent, plural, printable, table
+from fuseboard_streams.cli.render.text import PLAIN, Cell, Paint, Style, ago, money, percent, plural, printable, table
+from fuseboard_streams.core.ruleset import MEASURED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fuseboard_schemas.records import Signal
-    from fuseboard_streams.cli.actor_state import ActorState
+    from fuseboard_streams.cli.actor_state import ActorState, RuleFor
 
+_STATE_STYLE: Final[dict[str, Style]] = {"violated": "red bold", "met": "green"}
 _LEVELS = {"TRIP": "trip", "WARN": "warning", "INFO": "note"}
 
 
@@ -39,7 +42,10 @@ def actor_lines(
         lines += breakers_table(state.breakers, now, paint, columns, probed)
     else:
         lines.append(paint("no breaker on its way has ever tripped", "green"))
-    lines += ["", *_signals(state.signals, now, paint, columns)]
+    findings = [each for each in state.signals if state_of(each) is None]
+    lines += ["", *_signals(findings, now, paint, columns)]
+    if objectives := _objectives(state, now, paint, columns):
+        lines += ["", *objectives]
     lines += ["", *_calls(state, now, paint, columns)]
     return [*lines, "", *_rules(state, paint, columns)]
 
@@ -63,6 +69,39 @@ def _signals(signals: Sequence[Signal], now: int, paint: Paint, columns: int | N
     header = ("found", "as", "rule", "about", "evidence", "failed", "normal", "words")
     title = paint("latest findings, the newest of each rule and target", "bold")
     return [title, *table(header, rows, paint=paint, right=frozenset({4, 5, 6}), columns=columns)]
+
+
+def _objectives(state: ActorState, now: int, paint: Paint, columns: int | None) -> list[str]:
+    """Return the objectives of an actor and of its tools, those of which nothing was said among them."""
+    said = of_objectives(state.signals)
+    rows = [
+        (
+            each.rule or "",
+            each.tool or "",
+            Cell(state_of(each) or "", _STATE_STYLE.get(state_of(each) or "", "")),
+            ago(each.ts, now),
+            words(each),
+        )
+        for each in said
+    ]
+    known = {each.rule for each in said}
+    unsaid = [each for each in state.rules or () if each.section == "objective" and each.rule not in known]
+    rows += [(each.rule, "", Cell(UNKNOWN, ""), "", _why_unknown(each)) for each in unsaid]
+    if not rows:
+        return []
+    header = ("objective", "tool", "state", "said", "measured")
+    return [
+        paint("objectives, as they were said last within 24 h", "bold"),
+        *table(header, rows, paint=paint, columns=columns),
+    ]
+
+
+def _why_unknown(rule: RuleFor) -> str:
+    if rule.metric not in MEASURED:
+        return "tested once per run, not in the stream"
+    if rule.scope == "TOOL":
+        return "over all actors of the tenant, which is not measured yet"
+    return "nothing was said: too few events, or neither state is certain"
 
 
 def _calls(state: ActorState, now: int, paint: Paint, columns: int | None) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from fuseboard_streams.cli.objective_state import words
 from fuseboard_streams.cli.render.breakers import breakers_table, is_open
 from fuseboard_streams.cli.render.lines import STATE_STYLE, evidence, probes, who
 from fuseboard_streams.cli.render.text import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 SILENT_AFTER_US: Final = 10_000_000
 """A shard beats every second; after this long without one its owner counts as gone."""
 
+_OBJECTIVES_SHOWN: Final = 5
 _SECOND: Final = 1_000_000
 
 
@@ -60,6 +62,7 @@ class Snapshot:
         transitions: The latest commands, the newest first.
         probed: By the breaker's id, whether calls of its tool can be probes, where that is known.
         watched: The latest trips of rules that hold nothing back, the newest first.
+        violated: What was said last of the objectives that are violated.
         silent_since: When the broker was last heard, µs since the epoch; ``None`` while it answers.
         problem: Why nothing is heard, for people.
     """
@@ -76,6 +79,7 @@ class Snapshot:
     transitions: Sequence[BreakerCommand]
     probed: Mapping[str, bool | None] = field(default_factory=dict)
     watched: Sequence[Signal] = ()
+    violated: Sequence[Signal] = ()
     silent_since: int | None = None
     problem: str = ""
 
@@ -134,6 +138,8 @@ def top_lines(
     else:
         lines += ["", *_silence(snapshot, snapshot.silent_since, paint, columns), ""]
     lines += [*_workers(snapshot, paint, columns), "", *_breakers(snapshot, paint, columns)]
+    if snapshot.violated:
+        lines += ["", *_violated(snapshot, paint, columns)]
     latest = _latest(snapshot, paint, columns)
     if latest:
         room = None if rows is None else max(0, rows - len(lines) - 2)
@@ -226,6 +232,23 @@ def _breakers(snapshot: Snapshot, paint: Paint, columns: int | None) -> list[str
         return [paint("no breaker is open", "green")]
     title = paint(f"{plural(len(shown), 'breaker')} open", "red bold")
     return [title, *breakers_table(shown, snapshot.at, paint, columns, snapshot.probed)]
+
+
+def _violated(snapshot: Snapshot, paint: Paint, columns: int | None) -> list[str]:
+    """Return the table of the violated objectives, the newest that there is room for."""
+    shown = sorted(snapshot.violated, key=lambda each: (-each.ts, each.signal_id))[:_OBJECTIVES_SHOWN]
+    rows = [
+        (
+            each.rule or "",
+            Cell(who(each.tenant, each.actor, each.tool), "bold"),
+            ago(each.ts, snapshot.at),
+            words(each),
+        )
+        for each in shown
+    ]
+    title = f"{plural(len(snapshot.violated), 'objective')} violated"
+    header = ("objective", "of", "said", "measured")
+    return [paint(title, "yellow"), *table(header, rows, paint=paint, columns=columns)]
 
 
 def _latest(snapshot: Snapshot, paint: Paint, columns: int | None) -> list[str]:

@@ -1,0 +1,108 @@
+"""What `actors show` and `top` make of what was said about objectives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fuseboard_schemas.records import Scope, Signal, SignalLevel
+from fuseboard_schemas.topics import TopicNames
+from fuseboard_streams.cli.actor_state import ActorState, RuleFor
+from fuseboard_streams.cli.objective_state import state_of
+from fuseboard_streams.cli.render.actors import actor_lines
+from fuseboard_streams.cli.render.top import top_lines
+from tests.cli.samples import MINUTE, NOW
+from tests.cli.support import Board, run
+from tests.cli.test_render import snapshot
+
+VIOLATED = "34 of 1,200 calls failed within 24 h (2.83%); at least 2.05% with 95% confidence, expected less than 0.5%"
+
+
+def said(state: str = "violated", **changes: Any) -> Signal:
+    level = SignalLevel.WARN if state == "violated" else SignalLevel.INFO
+    values: dict[str, Any] = {
+        "signal_id": "s1", "ts": NOW - MINUTE, "source": "fuseboard/tool-success", "tenant": "default",
+        "scope": Scope.ACTOR_TOOL, "actor": "support_agent_v4", "tool": "pay", "rule": "tool-success", "level": level,
+        "metric": "calls.ok", "value": 0.971667, "calls": 1_200, "failures": 34, "reason": f"{state}: {VIOLATED}",
+    }  # fmt: skip
+    return Signal(**{**values, **changes})
+
+
+def rule(name: str, metric: str, scope: str = "ACTOR", section: str = "objective") -> RuleFor:
+    return RuleFor(section, name, scope, "", metric, "", (), 1)
+
+
+def test_which_signals_are_about_objectives() -> None:
+    assert [state_of(said(each)) for each in ("met", "violated", "unknown", "other")] == [
+        "met", "violated", "unknown", None,
+    ]  # fmt: skip
+    assert state_of(said(source="judge")) is None
+    assert state_of(said(metric="calls.failed")) is None
+    assert state_of(said(reason=None)) is None
+    # A breaker can be about the same metric.
+    assert state_of(said(metric="actions.violating", reason="denied by policy in 2 distinct traces")) is None
+
+
+def test_an_actor_has_the_states_of_its_objectives_and_says_which_are_unknown() -> None:
+    state = ActorState("default", "support_agent_v4", 1, 15.0)
+    met = said("met", rule="policy-violations", metric="actions.violating", tool=None, scope=Scope.ACTOR)
+    state.signals = [met, said()]
+    state.rules = [
+        rule("tool-success", "calls.ok", "ACTOR_TOOL"), rule("policy-violations", "actions.violating"),
+        rule("all-success", "calls.ok", "TOOL"), rule("evals", "evals.paired_delta"), rule("cost", "tasks.cost_usd"),
+        rule("tool-failing", "calls.failed", section="breaker"),
+    ]  # fmt: skip
+    lines = actor_lines(state, NOW)
+    assert "nothing was found about it within 24 h" in lines
+    at = lines.index("objectives, as they were said last within 24 h")
+    assert [line.split()[:3] for line in lines[at + 2 : at + 4]] == [
+        ["tool-success", "pay", "violated"],
+        ["policy-violations", "met", "60"],
+    ]
+    assert lines[at + 2].endswith(VIOLATED)
+    assert [line.split()[:2] for line in lines[at + 4 : at + 7]] == [
+        ["all-success", "unknown"], ["evals", "unknown"], ["cost", "unknown"],
+    ]  # fmt: skip
+    assert "not in the stream" in lines[at + 5]
+    assert "tool-failing" not in "".join(lines[at : at + 7])
+
+
+def test_an_actor_without_objectives_has_no_such_table() -> None:
+    state = ActorState("default", "support_agent_v4", 1, 15.0)
+    assert not any("objectives" in line for line in actor_lines(state, NOW))
+
+
+def test_top_lists_what_is_violated() -> None:
+    many = [said(signal_id=f"s{i}", actor=f"agent_{i}", ts=NOW - i * MINUTE) for i in range(7)]
+    lines = top_lines(snapshot(violated=many))
+    at = lines.index("7 objectives violated")
+    assert [line.split()[1] for line in lines[at + 2 : at + 7]] == [f"agent_{i}" for i in range(5)]
+    assert lines[at + 2].endswith(VIOLATED)
+    assert lines[at + 7] == ""
+    assert not any("violated" in line for line in top_lines(snapshot()))
+
+
+@pytest.fixture
+def board(broker: str, unique_prefix: str, topics: Callable[..., TopicNames]) -> Board:
+    topics(broker, unique_prefix, 3)
+    return Board(broker, unique_prefix, 3)
+
+
+def test_top_reads_them_from_the_signals(board: Board) -> None:
+    """The newest of each target counts: what is met again is gone."""
+    other = {"tool": "refund"}
+    for i, signal in enumerate((said(), said(**other), said("met"), said("unknown", tool="new"))):
+        board.put("signals", Signal(**{**vars_of(signal), "signal_id": f"s{i}"}), "default/support_agent_v4", 1)
+    board.flush()
+    found = json.loads(run("top", "--once", "--json", *board.options).stdout)
+    assert [(each["tool"], each["state"], each["bad"], each["words"]) for each in found["violated"]] == [
+        ("refund", "violated", 34, VIOLATED)
+    ]
+    assert found["watched"] == []
+
+
+def vars_of(signal: Signal) -> dict[str, Any]:
+    return {name: getattr(signal, name) for name in signal.__dataclass_fields__}
