@@ -26,6 +26,7 @@ from fuseboard_streams.core.identity import Identities, Rejected
 from fuseboard_streams.core.inputs import EVENT_ORDER, OVERRIDES, PANES, SIGNALS, TOOL_CALLS
 from fuseboard_streams.core.intake import Intake
 from fuseboard_streams.core.layout import EPOCH_S
+from fuseboard_streams.core.parts import Parts
 from fuseboard_streams.core.piece import ERROR, TIMEOUT, Piece
 from fuseboard_streams.core.rulebook import Rulebook
 from fuseboard_streams.core.runs import places
@@ -253,6 +254,14 @@ class Shard:
         """How many rows each table holds."""
         tables = {table.name: table.size for table in self._state.tables_in_order}
         return tables | {"tool_names": len(self._identities.tool_names)}
+
+    @property
+    def parts(self) -> Parts:
+        """What the shard is made of, to be read only."""
+        return Parts(
+            self._settings, self.stream_time, self._state, self._identities, self._book, self._breakers, self._engine,
+            self._second,
+        )  # fmt: skip
 
     # --- time
 
