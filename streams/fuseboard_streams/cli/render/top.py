@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,14 +22,18 @@ from fuseboard_streams.cli.render.text import (
     rate,
     table,
 )
+from fuseboard_streams.cli.render.watching import nearest_table, objectives_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fuseboard_schemas.records import BreakerCommand, Signal
+    from fuseboard_schemas.records import BreakerCommand, NearTrip, Signal
 
 SILENT_AFTER_US: Final = 10_000_000
 """A shard beats every second; after this long without one its owner counts as gone."""
+
+MOST_NEAREST: Final = 8
+"""Targets on their way to a trip that are shown."""
 
 _SECOND: Final = 1_000_000
 
@@ -42,6 +47,8 @@ class ShardView:
     lag_s: float
     stream_time: int
     heard: int
+    nearest: tuple[NearTrip, ...] = ()
+    """Its targets that are nearest to a trip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,7 @@ class Snapshot:
         transitions: The latest commands, the newest first.
         probed: By the breaker's id, whether calls of its tool can be probes, where that is known.
         watched: The latest trips of rules that hold nothing back, the newest first.
+        objectives: The newest state of each objective and target, those violated first.
         silent_since: When the broker was last heard, µs since the epoch; ``None`` while it answers.
         problem: Why nothing is heard, for people.
     """
@@ -76,6 +84,7 @@ class Snapshot:
     transitions: Sequence[BreakerCommand]
     probed: Mapping[str, bool | None] = field(default_factory=dict)
     watched: Sequence[Signal] = ()
+    objectives: Sequence[Signal] = ()
     silent_since: int | None = None
     problem: str = ""
 
@@ -86,6 +95,12 @@ class Snapshot:
     def lag_s(self) -> float | None:
         """Return the worst lag of all live shards, ``None`` when no worker is alive."""
         return max((s.lag_s for s in self.live()), default=None)
+
+    def nearest(self) -> list[NearTrip]:
+        """Return the targets of all live shards that are nearest to a trip, the nearest first."""
+        found = [each for shard in self.live() for each in shard.nearest]
+        # Where a shard's tools are all alike its own order stays.
+        return sorted(found, key=lambda each: round(each.trip_log10 - each.evidence_log10, 6))[:MOST_NEAREST]
 
     def as_json(self) -> dict[str, Any]:
         """Return the snapshot's own figures as JSON; the caller adds the breakers in their JSON form."""
@@ -101,6 +116,7 @@ class Snapshot:
             "dead_letters_last_minute": None if self.silent_since is not None else self.dead_letters,
             "lag_s": self.lag_s(),
             "shards_alive": len(self.live()),
+            "nearest": [dataclasses.asdict(each) for each in self.nearest()],
             "workers": sorted({s.worker for s in self.live()}),
             "shards": [
                 {
@@ -134,6 +150,9 @@ def top_lines(
     else:
         lines += ["", *_silence(snapshot, snapshot.silent_since, paint, columns), ""]
     lines += [*_workers(snapshot, paint, columns), "", *_breakers(snapshot, paint, columns)]
+    objectives = objectives_table(snapshot.objectives, snapshot.at, paint, columns)
+    for part in (nearest_table(snapshot.nearest(), paint, columns), objectives):
+        lines += ["", *part] if part else []
     latest = _latest(snapshot, paint, columns)
     if latest:
         room = None if rows is None else max(0, rows - len(lines) - 2)
