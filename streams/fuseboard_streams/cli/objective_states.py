@@ -24,22 +24,22 @@ _KEPT: Final = 10_000
 
 
 def is_objective(signal: Signal) -> bool:
-    """Return whether a signal is the state of one of our objectives."""
-    return signal.source.startswith(MARK.decode()) and signal.metric in OBJECTIVE_METRICS
+    """Return whether a signal is the state of one of our objectives: its reason begins with it.
+
+    The metric alone does not tell: rules that trip may be about the same one.
+    """
+    ours = signal.source.startswith(MARK.decode()) and signal.metric in OBJECTIVE_METRICS
+    return ours and state_of(signal) in STATES
 
 
 def state_of(signal: Signal) -> str:
-    """Return the state that such a signal tells: its reason begins with it, and its level says whether it alerts."""
-    said = (signal.reason or "").partition(":")[0]
-    if said in STATES:
-        return said
-    return "met" if str(signal.level) == "INFO" else "violated"
+    """Return the state that an objective's signal tells."""
+    return (signal.reason or "").partition(":")[0]
 
 
 def words_of(signal: Signal) -> str:
     """Return what such a signal says beside the state: the counts and the bound."""
-    said, colon, rest = (signal.reason or "").partition(":")
-    return rest.strip() if colon and said in STATES else signal.reason or ""
+    return (signal.reason or "").partition(":")[2].strip()
 
 
 class ObjectiveStates:

@@ -218,6 +218,15 @@ class Shard:
         self._engine.rebuild(self.stream_time)
         self._second.load(self._state.objects)
 
+    def look_under(self, rules: RuleSet) -> None:
+        """Look at restored state under the rules that it was made under; for readers, who fold nothing.
+
+        Args:
+            rules: Those that `rules_version` names.
+        """
+        self._adopt(rules)
+        self._second.load(self._state.objects)
+
     def take_panes(self) -> list[PaneOutput]:
         """What is to be sent to owners of tools and tenants since the last call, in order."""
         return self._second.take(self.stream_time)
