@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fuseboard_streams.cli.render.breakers import breakers_table
 from fuseboard_streams.cli.render.lines import who
+from fuseboard_streams.cli.render.portrait import portrait_lines
 from fuseboard_streams.cli.render.text import PLAIN, Cell, Paint, ago, money, percent, plural, printable, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fuseboard_schemas.records import Signal
-    from fuseboard_streams.cli.actor_state import ActorState
+    from fuseboard_streams.cli.actor_state import ActorState, Known
 
+_OLD_US: Final = 3_600_000_000
 _LEVELS = {"TRIP": "trip", "WARN": "warning", "INFO": "note"}
 
 
@@ -23,6 +25,7 @@ def actor_lines(
     paint: Paint = PLAIN,
     columns: int | None = None,
     probed: Mapping[str, bool | None] | None = None,
+    known: Known | None = None,
 ) -> list[str]:
     """Return what is known of an actor, one line per element.
 
@@ -32,6 +35,7 @@ def actor_lines(
         paint: Adds the colours.
         columns: The terminal's width.
         probed: By the breaker's id, whether calls of its tool can be probes, where that is known.
+        known: What its shard knows of it, where that was asked for.
     """
     name = paint(printable(who(state.tenant, state.actor)), "bold")
     lines = [f"{name}  shard {state.shard}", ""]
@@ -39,9 +43,20 @@ def actor_lines(
         lines += breakers_table(state.breakers, now, paint, columns, probed)
     else:
         lines.append(paint("no breaker on its way has ever tripped", "green"))
+    if known is not None:
+        lines += ["", *_known(known, now, paint, columns)]
     lines += ["", *_signals(state.signals, now, paint, columns)]
     lines += ["", *_calls(state, now, paint, columns)]
     return [*lines, "", *_rules(state, paint, columns)]
+
+
+def _known(known: Known, now: int, paint: Paint, columns: int | None) -> list[str]:
+    if known.portrait is None:
+        return [paint(f"what its shard has learned of it is not shown: {printable(known.problem)}", "dim")]
+    lines = portrait_lines(known.portrait, now, paint, columns)
+    if known.written_us is None or now - known.written_us < _OLD_US:
+        return lines
+    return [*lines, paint(f"its shard's state was last written {ago(known.written_us, now)}", "yellow")]
 
 
 def _signals(signals: Sequence[Signal], now: int, paint: Paint, columns: int | None) -> list[str]:
