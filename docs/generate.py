@@ -225,6 +225,7 @@ def _readers(topic: Topic) -> str:
     readers += ["`breakers show`"] if topic.name == "enforcement-acks" else []
     readers += ["`top`, `doctor`, `rules`"] if topic.name == "heartbeats" else []
     readers += ["`rules show`"] if topic.name == "rules" else []
+    readers += ["`actors`"] if topic.name == "state" else []
     readers += ["`top`, `actors`"] if topic.name == "signals" else []
     return ", ".join(readers) or ("people, with `tap`" if _writers(topic) != NOBODY else NOBODY)
 

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from fuseboard_schemas.records import Scope, Signal, SignalLevel
-from fuseboard_schemas.topics import TopicNames
 from fuseboard_streams.cli.actor_state import ActorState, RuleFor
 from fuseboard_streams.cli.objective_state import state_of
 from fuseboard_streams.cli.render.actors import actor_lines
-from fuseboard_streams.cli.render.top import top_lines
 from tests.cli.samples import MINUTE, NOW
-from tests.cli.support import Board, run
-from tests.cli.test_render import snapshot
 
 VIOLATED = "34 of 1,200 calls failed within 24 h (2.83%); at least 2.05% with 95% confidence, expected less than 0.5%"
 
@@ -73,36 +65,3 @@ def test_an_actor_has_the_states_of_its_objectives_and_says_which_are_unknown() 
 def test_an_actor_without_objectives_has_no_such_table() -> None:
     state = ActorState("default", "support_agent_v4", 1, 15.0)
     assert not any("objectives" in line for line in actor_lines(state, NOW))
-
-
-def test_top_lists_what_is_violated() -> None:
-    many = [said(signal_id=f"s{i}", actor=f"agent_{i}", ts=NOW - i * MINUTE) for i in range(7)]
-    lines = top_lines(snapshot(violated=many))
-    at = lines.index("7 objectives violated")
-    assert [line.split()[1] for line in lines[at + 2 : at + 7]] == [f"agent_{i}" for i in range(5)]
-    assert lines[at + 2].endswith(VIOLATED)
-    assert lines[at + 7] == ""
-    assert not any("violated" in line for line in top_lines(snapshot()))
-
-
-@pytest.fixture
-def board(broker: str, unique_prefix: str, topics: Callable[..., TopicNames]) -> Board:
-    topics(broker, unique_prefix, 3)
-    return Board(broker, unique_prefix, 3)
-
-
-def test_top_reads_them_from_the_signals(board: Board) -> None:
-    """The newest of each target counts: what is met again is gone."""
-    other = {"tool": "refund"}
-    for i, signal in enumerate((said(), said(**other), said("met"), said("unknown", tool="new"))):
-        board.put("signals", Signal(**{**vars_of(signal), "signal_id": f"s{i}"}), "default/support_agent_v4", 1)
-    board.flush()
-    found = json.loads(run("top", "--once", "--json", *board.options).stdout)
-    assert [(each["tool"], each["state"], each["bad"], each["words"]) for each in found["violated"]] == [
-        ("refund", "violated", 34, VIOLATED)
-    ]
-    assert found["watched"] == []
-
-
-def vars_of(signal: Signal) -> dict[str, Any]:
-    return {name: getattr(signal, name) for name in signal.__dataclass_fields__}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -39,12 +40,20 @@ def test_a_tool_call_byte_by_byte() -> None:
     )
 
 
+ADDED = {"Pane": {"sequence": 0, "breaker_epoch": None, "open": False, "since": None}, "Heartbeat": {"nearest": ()}}
+"""What later versions of a record have beyond the first, and what stands for it in older bytes."""
+
+
 def test_bytes_of_older_versions_are_still_read() -> None:
-    for path in samples.HERE.glob("*.v*.hex"):
+    paths = sorted(samples.HERE.glob("*.v*.hex"))
+    assert {path.name.partition(".")[0] for path in paths} == set(ADDED)
+    for path in paths:
         record = path.name.partition(".")[0]
         for line, new in zip(
             path.read_text(encoding="ascii").split(), (samples.full(record), samples.minimal(record)), strict=True
         ):
             old = Decoder().decode(bytes.fromhex(line), record)
-            assert (old.tenant, old.ts, old.rules_version) == (new.tenant, new.ts, new.rules_version)
-            assert old.sequence == 0
+            if record == "Pane":
+                # Its kinds are more as well, and the full sample's is one of those.
+                old = dataclasses.replace(old, kind=new.kind)
+            assert old == dataclasses.replace(new, **ADDED[record])

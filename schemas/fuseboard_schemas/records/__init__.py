@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         DeadLetter,
         Heartbeat,
         InputRange,
+        NearTrip,
         StateRecord,
     )
 
@@ -116,6 +117,7 @@ _HOMES = {
     "InputRange": "internals",
     "Mode": "enums",
     "ModelAccess": "enums",
+    "NearTrip": "internals",
     "Outcome": "enums",
     "Override": "control",
     "OverrideKind": "enums",
@@ -204,6 +206,7 @@ __all__ = [
     "InputRange",
     "Mode",
     "ModelAccess",
+    "NearTrip",
     "Outcome",
     "Override",
     "OverrideKind",

@@ -11,6 +11,26 @@ from fuseboard_schemas.records.enums import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NearTrip:
+    """A target that is on its way to a trip."""
+
+    tenant: str
+    """Tenant of the actor."""
+    actor: str | None = None
+    """The actor; null for a tool as a whole."""
+    tool: str | None = None
+    """The tool; null for an actor as a whole."""
+    evidence_log10: float
+    """log10 of its evidence, rounded to 6 digits."""
+    trip_log10: float
+    """log10 of the level at which it trips."""
+    calls: int
+    """Counted calls since its evidence last rested."""
+    failures: int
+    """Failures among them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InputRange:
     """A half-open range of offsets that a transaction consumed of one input."""
 
@@ -147,6 +167,8 @@ class Heartbeat:
     """Version of Fuseboard."""
     rules_version: str
     """Content hash of the rules in force."""
+    nearest: tuple[NearTrip, ...] = ()
+    """The few targets of the shard that are nearest to a trip for failing, the nearest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from fuseboard_streams.cli.config import Connection
     from fuseboard_streams.cli.kafka import Reader
     from fuseboard_streams.cli.probeable import Probeable
+    from fuseboard_streams.core.portrayed import ActorPortrait
     from fuseboard_streams.rules.compile import Compiled
 
 _MINUTE_US: Final = 60_000_000
@@ -67,6 +69,25 @@ class RuleFor:
     tools: tuple[str, ...]
     """Empty for a rule about the actor as a whole."""
     line: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the actor's shard knows of it, or why that is not known here."""
+
+    portrait: ActorPortrait | None = None
+    written_us: int | None = None
+    """When the broker had the newest entry of the shard's state log, µs since the epoch."""
+    problem: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a JSON object: ``known`` has every number with its unit in the name."""
+        found = self.portrait
+        return {
+            "known": None if found is None else dataclasses.asdict(found),
+            "written_us": self.written_us,
+            "problem": self.problem or None,
+        }
 
 
 @dataclass(slots=True)

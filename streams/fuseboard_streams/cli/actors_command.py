@@ -1,20 +1,23 @@
-"""``fuseboard actors``: one actor, as far as the topics tell."""
+"""``fuseboard actors``: one actor, as the topics and its shard's state tell."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib.util
 import json
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fuseboard_streams.cli.options import connection_options, json_option, paint, terminal_columns
+from fuseboard_streams.cli.options import config_file, connection_options, json_option, paint, terminal_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from fuseboard_streams.cli.actor_state import ActorState
+    from fuseboard_streams.cli.actor_state import ActorState, Known
     from fuseboard_streams.cli.config import Connection
     from fuseboard_streams.cli.kafka import Reader
 
@@ -36,34 +39,80 @@ def command() -> None:
     show_default=True,
     help="How far back calls are counted.",
 )
+@click.option(
+    "--state/--no-state",
+    "with_state",
+    default=True,
+    show_default=True,
+    help="Read what its shard has learned and counted, from the topic `state`: one partition.",
+)
 @json_option
 @connection_options
-def show_command(actor: str, tenant: str, minutes: float, as_json: bool, connection: Connection) -> None:
-    """Show one actor: what holds it, what was found about it, its objectives, its calls, and its rules.
+def show_command(
+    actor: str, tenant: str, minutes: float, with_state: bool, as_json: bool, connection: Connection
+) -> None:
+    """Show one actor: what holds it, what its shard knows of it, what was found, its objectives, calls and rules.
 
-    Only what is in the topics: what a worker has learned of it but not said is not shown.
+    What the shard has learned and counted is read from its state log, as a worker that takes the shard over reads it;
+    where that cannot be read, the rest is shown.
     """
     from fuseboard_schemas.errors import FuseboardError
-    from fuseboard_streams.cli.actor_state import read_actor, read_breakers
+    from fuseboard_streams.cli.actor_state import Known, read_actor, read_breakers
     from fuseboard_streams.cli.kafka import Reader
 
     now = time.time_ns() // 1_000
     with Reader(connection) as reader:
         state = read_actor(reader, connection, tenant, actor, minutes, now)
         state.breakers, probeable = read_breakers(reader, connection, state)
-        if not state.known:
+        known = _portrait(reader, connection, state) if with_state else Known(problem="not asked for")
+        if not state.known and known.portrait is None:
             raise FuseboardError(
                 f"Nothing is known of actor {actor!r} (tenant {tenant!r}) under {connection.prefix!r}: no call within "
-                f"{minutes:g} min, no finding, no breaker. Check the name, or look further back with --minutes."
+                f"{minutes:g} min, no finding, no breaker, nothing in its shard's state. Check the name, or look "
+                "further back with --minutes."
             )
         probed = probeable.of(state.breakers, reader, _LOOK_UP_S)
         _add_rules(state, reader, connection)
     if as_json:
-        click.echo(json.dumps(_as_json(state, probed), ensure_ascii=False))
+        click.echo(json.dumps({**_as_json(state, probed), "state": known.as_json()}, ensure_ascii=False))
         return
     from fuseboard_streams.cli.render.actors import actor_lines
 
-    click.echo("\n".join(actor_lines(state, now, paint(), terminal_columns(), probed)))
+    click.echo("\n".join(actor_lines(state, now, paint(), terminal_columns(), probed, known)))
+
+
+def _portrait(reader: Reader, connection: Connection, state: ActorState) -> Known:
+    """Read what the actor's shard knows of it."""
+    from fuseboard_streams.cli.actor_state import Known
+
+    try:
+        from fuseboard_streams.cli.shard_state import NoStateError, read_shard
+        from fuseboard_streams.core.portrait import portrait
+    except ModuleNotFoundError:
+        return Known(problem="it takes the extra `worker` to read it")
+    file = config_file(click.get_current_context())
+    try:
+        with _progress(f"state of shard {state.shard}") as progress:
+            read = read_shard(reader, connection, state.shard, file, progress)
+    except NoStateError as error:
+        return Known(problem=str(error))
+    found = portrait(read.shard, state.tenant, state.actor)
+    return Known(found, read.written_us, "" if found is not None else "its shard does not know it")
+
+
+@contextlib.contextmanager
+def _progress(what: str) -> Iterator[Callable[[float], None]]:
+    """Show a progress bar on a terminal; yield the function that is told the share that is done."""
+    if not sys.stderr.isatty() or importlib.util.find_spec("rich") is None:
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=1.0)
+        yield lambda share: bar.update(task, completed=share)
 
 
 def _add_rules(state: ActorState, reader: Reader, connection: Connection) -> None:

@@ -11,7 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 from fuseboard_schemas.errors import ConfigurationError, FuseboardError
 from fuseboard_streams.cli import decode, kafka
 from fuseboard_streams.cli.kafka import MissingTopicError, Reader
-from fuseboard_streams.cli.objective_state import about, of_objectives, state_of
+from fuseboard_streams.cli.objective_states import MARK, ObjectiveStates, is_objective
 from fuseboard_streams.cli.probeable import Probeable
 from fuseboard_streams.cli.render.breakers import is_open
 from fuseboard_streams.cli.render.top import ShardView, Snapshot
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from fuseboard_schemas.records import BreakerCommand, Signal
     from fuseboard_schemas.registry import Resolver
     from fuseboard_streams.cli.config import Connection
-    from fuseboard_streams.cli.objective_state import About
 
 WINDOW_S: Final = 10
 """Seconds over which the event rate is taken."""
@@ -43,8 +42,14 @@ LOOK_UP_S: Final = 0.3
 
 TRIES_PER_CLIENT: Final = 10
 
-SIGNALS_SINCE_S: Final = 13 * 3_600
-"""How far back signals are looked for at the start: what is violated is said again after twelve hours."""
+WATCHED_SINCE_S: Final = 3_600
+"""How far back trips of rules that hold nothing back are looked for at the start."""
+
+STATES_SINCE_S: Final = 13 * 3_600
+"""How far back states of objectives are looked for: they are said again every twelve hours."""
+
+MOST_SIGNALS: Final = 20_000
+"""Of so many offsets of each partition, the last ones: others may publish any number of signals."""
 
 NOTHING_HELD_BACK: Final = "nothing is held back"
 """What the worker writes into the reason of such a trip."""
@@ -74,7 +79,9 @@ class Board:
         self._heartbeats = decode.TopicDecoder("Heartbeat", resolver)
         self._signals = decode.TopicDecoder("Signal", resolver)
         self.watched: list[Signal] = []
-        self.violated: dict[About, Signal] = {}
+        self.watched_since = 0
+        """What arrived before is passed over, µs since the epoch."""
+        self.objectives = ObjectiveStates()
         self.open: dict[str, BreakerCommand] = {}
         self.transitions: list[BreakerCommand] = []
         self.shards: dict[int, ShardView] = {}
@@ -108,16 +115,18 @@ class Board:
             self.transitions = self.latest()
 
     def _take_signal(self, message: Message) -> None:
-        """Keep the latest trips of rules that hold nothing back, and which objectives are violated."""
-        record = self._signals.decode(message.value())
+        """Keep states of objectives, and the latest trips that hold nothing back; others show as transitions."""
+        value = message.value()
+        if value is None or MARK not in value:
+            return
+        record = self._signals.decode(value)
         if isinstance(record, decode.Tombstone | decode.Undecodable):
             return
-        state = state_of(record)
-        if state == "violated":
-            self.violated[about(record)] = record
-        elif state is not None:
-            self.violated.pop(about(record), None)
-        if not held_nothing_back(record):
+        arrival = decode.place(message).arrival
+        if is_objective(record):
+            self.objectives.take(record, arrival)
+            return
+        if not held_nothing_back(record) or arrival < self.watched_since:
             return
         self.watched.append(record)
         if len(self.watched) > 2 * _KEPT_TRANSITIONS:
@@ -146,7 +155,7 @@ class Board:
         # A compacted topic keeps one record per worker: the newest of all workers that had the shard counts.
         if known is None or arrival >= known.heard:
             self.shards[record.shard] = ShardView(
-                record.shard, record.worker_id, record.lag_s, record.stream_time, arrival
+                record.shard, record.worker_id, record.lag_s, record.stream_time, arrival, record.nearest
             )
 
 
@@ -173,13 +182,18 @@ class Monitor:
         self.board = Board(prefix, self._reader.resolver)
         names = [prefix + "breaker-commands", prefix + "heartbeats"]
         positions = [TopicPartition(n, p, OFFSET_BEGINNING) for n in names for p in self._reader.partitions(n)]
-        signals = prefix + "signals"
-        since = now_us() - SIGNALS_SINCE_S * _SECOND
-        starts = self._reader.offsets_at(signals, self._reader.partitions(signals), since)
-        positions += [TopicPartition(signals, p, offset) for p, offset in starts.items()]
+        positions += self._signals(prefix + "signals")
         self._reader.assign_all(positions)
         self._reader.timeout_s = self._watch.timeout_s = ANSWER_TIMEOUT_S
         self._catch_up({(p.topic, p.partition) for p in positions})
+
+    def _signals(self, topic: str) -> list[TopicPartition]:
+        """Return where to start with signals."""
+        now = now_us()
+        self.board.watched_since = now - WATCHED_SINCE_S * _SECOND
+        starts = self._reader.offsets_at(topic, self._reader.partitions(topic), now - STATES_SINCE_S * _SECOND)
+        ends = {p: self._reader.watermarks(topic, p).high for p in starts}
+        return [TopicPartition(topic, p, max(offset, ends[p] - MOST_SIGNALS)) for p, offset in starts.items()]
 
     def close(self) -> None:
         """Close the clients."""
@@ -222,7 +236,7 @@ class Monitor:
             open_breakers=list(self.board.open.values()),
             transitions=self.board.latest(),
             watched=self.board.latest_watched(),
-            violated=of_objectives(self.board.violated.values()),
+            objectives=self.board.objectives.latest(now),
             probed=self.board.probeable.of(self.board.open.values(), self._watch, LOOK_UP_S),
         )
 

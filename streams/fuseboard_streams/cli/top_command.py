@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @json_option
 @connection_options
 def command(once: bool, interval: float, as_json: bool, connection: Connection) -> None:
-    """Watch event rate, lag, workers, open breakers, violated objectives and transitions live; Ctrl-C ends it.
+    """Watch event rate, lag, workers, breakers, evidence, objectives and transitions live; Ctrl-C ends it.
 
     Reads the topics only: it needs no worker's address. If the brokers go away it goes on, says since when it has heard
     nothing, and catches up when they are back. With --json, one object per view.
@@ -66,7 +66,7 @@ def _print(watch: Watch, once: bool, interval: float, as_json: bool) -> None:
 def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
     """Return a snapshot as JSON, breakers and transitions in their JSON form."""
     from fuseboard_schemas.jsonform import to_json
-    from fuseboard_streams.cli.objective_state import objective_json
+    from fuseboard_streams.cli.objective_states import state_of
 
     return {
         **snapshot.as_json(),
@@ -75,7 +75,7 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         ],
         "transitions": [to_json(c) for c in snapshot.transitions],
         "watched": [to_json(signal) for signal in snapshot.watched],
-        "violated": [objective_json(signal) for signal in snapshot.violated],
+        "objectives": [{"state": state_of(signal), **to_json(signal)} for signal in snapshot.objectives],
     }
 
 

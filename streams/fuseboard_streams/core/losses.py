@@ -246,6 +246,26 @@ class Losses:
         return view.number(str(self._actors["tenant"][actor]), str(self._actors["actor"][actor]))
 
 
+def missing_of(table: Table, actor: int, test: LostTest, now_us: int) -> tuple[int, int]:
+    """How many of an actor's numbered events are missing at a time, and of how many; nothing is changed.
+
+    Args:
+        table: `losses_table`.
+        actor: The actor's row.
+        test: Says which window.
+        now_us: The time, microseconds.
+    """
+    within = _window(test)
+    row = table.find(np.array([actor], dtype=np.uint64), np.array([within], dtype=np.uint64))
+    if row[0] < 0:
+        return 0, 0
+    state = lost.LostCounts(table["expected_cells"][row], table["missing_cells"][row], table["newest"][row])
+    begun = table["cell"][row] * (within // lost.CELLS)
+    lost.roll(state, np.maximum(begun, now_us), within)
+    lost.count(state, np.array([0]), begun, table["expected"][row], table["missing"][row], within)
+    return int(state.missing.sum()), int(state.expected.sum())
+
+
 def _over(cell: I64, now: int | I64) -> NDArray[np.bool_]:
     """Whether a row that was last written in one cell has nothing left in another."""
     found: NDArray[np.bool_] = now - cell > lost.CELLS

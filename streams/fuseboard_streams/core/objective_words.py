@@ -10,8 +10,8 @@ import numpy as np
 from fuseboard_detectors.objectives import ObjectiveState, bound
 from fuseboard_schemas.records import SignalLevel
 from fuseboard_streams.core.firing import Facts
-from fuseboard_streams.core.ruleset import COST, SUCCESS, TRACED, VIOLATING
 from fuseboard_streams.core.hard_caps import usd
+from fuseboard_streams.core.ruleset import COST, SUCCESS, TRACED, VIOLATING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

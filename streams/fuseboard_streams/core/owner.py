@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from fuseboard_detectors.arithmetic import log10
 from fuseboard_detectors.breadth import broad
+from fuseboard_detectors.failure import mean_r
 from fuseboard_detectors.pooled import PooledState, count_pane, restart
+from fuseboard_streams.core.nearest import Nearing
 from fuseboard_streams.core.panes import BREADTH_S
 from fuseboard_streams.core.rulebook import NONE
 
@@ -177,6 +180,20 @@ class Owner:
     def _actors(owned: Owned, second: int) -> tuple[int, int]:
         told = [each for each in owned.told.values() if each[0] >= second - BREADTH_S]
         return sum(suspects for _, _, suspects in told), sum(callers for _, callers, _ in told)
+
+    def nearing(self, most: int) -> list[Nearing]:
+        """The tools that are nearest to a trip, those at rest and those that have tripped left out."""
+        free = [name for name, each in self.tools.items() if each.frozen_by is None and each.number != NONE]
+        rows = np.array([self.tools[name].row for name in free], dtype=np.int64)
+        mean = mean_r(self._state.r[rows])
+        found = []
+        for i in np.flatnonzero(mean > 1.0 / self._state.p0[rows]).tolist():
+            tenant, tool = free[i]
+            trip = self._level.params(self.tools[free[i]].number).trip
+            evidence, level = (round(float(each), 6) for each in log10(np.array([mean[i], trip])))
+            counts = int(self._state.run_calls[rows[i]]), int(self._state.run_failures[rows[i]])
+            found.append(Nearing(tenant, None, tool, evidence, level, *counts))
+        return sorted(found, key=lambda each: each.order)[:most]
 
     # --- breakers
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_streams.core.layout import EPOCH_S
+from fuseboard_streams.core.runs import places
 from fuseboard_streams.core.settings import SECOND
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fuseboard_streams.core.prepare import ToolCalls
 
 Rows: TypeAlias = NDArray[np.int64]
@@ -63,3 +67,13 @@ class Piece:
             self.client[rows],
             self.late[rows],
         )
+
+
+def between_probes(piece: Piece) -> Iterator[Piece]:
+    """A piece cut around its probes: what a probe decides comes before whatever the calls behind it decide."""
+    probes = places(piece.calls.probe)
+    if len(probes) == 0:
+        yield piece
+        return
+    for a, b in pairwise(sorted({0, *probes.tolist(), *(probes + 1).tolist(), len(piece)})):
+        yield piece.part(slice(a, b))

@@ -49,10 +49,11 @@ if TYPE_CHECKING:
     from fuseboard_streams.core.guarding import Incident, Request
     from fuseboard_streams.core.identity import Identities
     from fuseboard_streams.core.inputs import Received
+    from fuseboard_streams.core.nearest import Nearing
     from fuseboard_streams.core.objects import Objects
     from fuseboard_streams.core.owner import Found
     from fuseboard_streams.core.piece import Piece
-    from fuseboard_streams.core.requests import Trip
+    from fuseboard_streams.core.requests import Asked, Trip
     from fuseboard_streams.core.rulebook import Rulebook
     from fuseboard_streams.core.rulings import Rulings
     from fuseboard_streams.core.state import ShardState
@@ -340,6 +341,14 @@ class SecondStage:
         identity = breaker_id(Scope.TOOL, tenant, tool=tool)
         if epoch is not None and self._breakers.can_be_probe(identity, Effect.WRITE):
             self.rulings.publish(self._breakers.probe(identity, epoch, ok, Moment(now_us, event_id)))
+
+    def nearing(self, most: int) -> list[Nearing]:
+        """The tools owned here that are nearest to a trip."""
+        return self._owner.nearing(most)
+
+    def waiting_for(self, identity: str) -> dict[str, Asked]:
+        """What waits for an answer of the guard about a breaker, by rule."""
+        return {rule: asked for (each, rule), asked in self._requests.asked.items() if each == identity}
 
     def callers(self, tenant: str) -> int:
         """How many actors may probe a tool of a tenant whose breaker holds."""

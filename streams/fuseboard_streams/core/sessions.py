@@ -163,7 +163,7 @@ class Sessions:
             number = each.numbers(np.array([actor]))
             if each.view.rule.rule == rule and number[0] != NONE:
                 row = self._table.find(
-                    np.array([trace], dtype=np.uint64), _owner(np.array([actor]), each.bases(number))
+                    np.array([trace], dtype=np.uint64), owner_of(np.array([actor]), each.bases(number))
                 )
                 self._table.free(row[row >= 0])
 
@@ -227,7 +227,7 @@ class Sessions:
         table = self._table
         rows = np.full(len(number), NONE, dtype=np.int64)
         mine = places(number != NONE)
-        trace, owner = calls.trace[mine], _owner(calls.actor[mine], rule.bases(number[mine]))
+        trace, owner = calls.trace[mine], owner_of(calls.actor[mine], rule.bases(number[mine]))
         rows[mine] = table.find(trace, owner)
         missing = places(rows[mine] < 0)
         if len(missing):
@@ -249,7 +249,8 @@ class Sessions:
                 self._table[name][stale] = 0
 
 
-def _owner(actor: Rows, basis: U64) -> U64:
+def owner_of(actor: Rows, basis: U64) -> U64:
+    """What names the rows of these actors and rules, shape (n,)."""
     owner: U64 = actor.astype(np.uint64) | (basis >> _HALF << _HALF)
     return owner
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -27,7 +26,8 @@ from fuseboard_streams.core.inputs import EVENT_ORDER, OVERRIDES, PANES, SIGNALS
 from fuseboard_streams.core.intake import Intake
 from fuseboard_streams.core.known import Known
 from fuseboard_streams.core.layout import EPOCH_S
-from fuseboard_streams.core.piece import ERROR, TIMEOUT, Piece
+from fuseboard_streams.core.parts import Parts
+from fuseboard_streams.core.piece import ERROR, TIMEOUT, Piece, between_probes
 from fuseboard_streams.core.rulebook import Rulebook
 from fuseboard_streams.core.runs import places
 from fuseboard_streams.core.second_stage import SecondStage
@@ -151,9 +151,7 @@ class Shard:
         engine, clearing = self._engine, self._clearing
         self._adopt(rules)
         if known:
-            # The state is as they left it; what follows from it does not.
-            self._clearing.restore(self._state.scalar(ASKED_AT))
-            self._second.load(self._state.objects)
+            self._derive()
             return
         self._state.note_rules(rules.version, text, offset)
         self._engine.forget_unasked(engine, self.stream_time)
@@ -235,9 +233,22 @@ class Shard:
     def finish_restore(self) -> None:
         """Make indexes and timers anew once all blocks are in."""
         self._times = self._state.finish_restore(self._identities, self._breakers)
+        self._derive()
+
+    def _derive(self) -> None:
+        """Make anew what follows from the state and the rules in force."""
         self._clearing.restore(self._state.scalar(ASKED_AT))
         self._engine.rebuild(self.stream_time)
         self._second.load(self._state.objects)
+
+    def look_under(self, rules: RuleSet) -> None:
+        """Look at restored state under the rules that it was made under; for readers, who fold nothing.
+
+        Args:
+            rules: Those that `rules_version` names.
+        """
+        self._adopt(rules)
+        self._derive()
 
     def take_panes(self) -> list[PaneOutput]:
         """What is to be sent to owners of tools and tenants since the last call, in order."""
@@ -275,6 +286,14 @@ class Shard:
         """How many rows each table holds."""
         tables = {table.name: table.size for table in self._state.tables_in_order}
         return tables | {"tool_names": len(self._identities.tool_names)}
+
+    @property
+    def parts(self) -> Parts:
+        """What the shard is made of, to be read only."""
+        return Parts(
+            self._settings, self.stream_time, self._state, self._identities, self._book, self._breakers, self._engine,
+            self._second,
+        )  # fmt: skip
 
     # --- time
 
@@ -539,7 +558,7 @@ class Shard:
             return
         self.counters.late += int(np.count_nonzero(piece.late))
         evicted = self._decisions.traces_evicted
-        for part in _between_probes(piece):
+        for part in between_probes(piece):
             self._decisions.fold(part, ~part.late)
         self.counters.traces_evicted += self._decisions.traces_evicted - evicted
 
@@ -569,16 +588,6 @@ class Shard:
         if events.topic == DECISIONS:
             return self._engine.on_decisions(piece, on_time)
         return self._engine.on_requests(piece, on_time)
-
-
-def _between_probes(piece: Piece) -> Iterator[Piece]:
-    """A piece cut around its probes: what a probe decides comes before whatever the calls behind it decide."""
-    probes = places(piece.calls.probe)
-    if len(probes) == 0:
-        yield piece
-        return
-    for a, b in pairwise(sorted({0, *probes.tolist(), *(probes + 1).tolist(), len(piece)})):
-        yield piece.part(slice(a, b))
 
 
 __all__ = ["Output", "Rejected", "Shard", "ShardCounters", "ToolEvidence"]

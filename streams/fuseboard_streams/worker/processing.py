@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import TopicPartition
 
-from fuseboard_schemas.records import BreakerCommand, Heartbeat
+from fuseboard_schemas.records import BreakerCommand, Heartbeat, NearTrip
+from fuseboard_streams.core.nearest import nearest_to_trip
 from fuseboard_streams.worker.clock import idle_advance_us
 from fuseboard_streams.worker.deadletters import BadRecord, to_dead_letter
 from fuseboard_streams.worker.decoding import Batch, ShardWork, rejected_records
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from fuseboard_schemas.topics import TopicNames
     from fuseboard_streams.core.decisions import Output
+    from fuseboard_streams.core.nearest import Nearing
     from fuseboard_streams.core.store import Delta
     from fuseboard_streams.worker.assignment import Assignment
     from fuseboard_streams.worker.clock import Clock
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from fuseboard_streams.worker.rules_source import RulesText
     from fuseboard_streams.worker.settings import WorkerSettings
     from fuseboard_streams.worker.transaction import Outgoing, StateWrite, Transactions
+
+_NEAREST: Final = 5
+"""Targets nearest to a trip that a heartbeat names."""
 
 
 @dataclass(slots=True)
@@ -268,6 +273,7 @@ class Processor:
             lag_s=round(owned.lag_s(now, wall_us), 3),
             version=self._version,
             rules_version=owned.shard.rules_in_force,
+            nearest=tuple(_near(each) for each in nearest_to_trip(owned.shard.parts, _NEAREST)),
         )
 
     # --- afterwards
@@ -353,3 +359,7 @@ class Processor:
 
 def _source_order(bad: BadRecord) -> tuple[str, int]:
     return bad.topic, bad.offset
+
+
+def _near(target: Nearing) -> NearTrip:
+    return NearTrip(**asdict(target))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from fuseboard_streams.cli.objective_state import UNKNOWN, of_objectives, state_of, words
 from fuseboard_streams.cli.render.breakers import breakers_table
 from fuseboard_streams.cli.render.lines import who
+from fuseboard_streams.cli.render.portrait import portrait_lines
 from fuseboard_streams.cli.render.text import PLAIN, Cell, Paint, Style, ago, money, percent, plural, printable, table
 from fuseboard_streams.core.ruleset import MEASURED
 
@@ -14,9 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fuseboard_schemas.records import Signal
-    from fuseboard_streams.cli.actor_state import ActorState, RuleFor
+    from fuseboard_streams.cli.actor_state import ActorState, Known, RuleFor
 
 _STATE_STYLE: Final[dict[str, Style]] = {"violated": "red bold", "met": "green"}
+_OLD_US: Final = 3_600_000_000
 _LEVELS = {"TRIP": "trip", "WARN": "warning", "INFO": "note"}
 
 
@@ -26,6 +28,7 @@ def actor_lines(
     paint: Paint = PLAIN,
     columns: int | None = None,
     probed: Mapping[str, bool | None] | None = None,
+    known: Known | None = None,
 ) -> list[str]:
     """Return what is known of an actor, one line per element.
 
@@ -35,6 +38,7 @@ def actor_lines(
         paint: Adds the colours.
         columns: The terminal's width.
         probed: By the breaker's id, whether calls of its tool can be probes, where that is known.
+        known: What its shard knows of it, where that was asked for.
     """
     name = paint(printable(who(state.tenant, state.actor)), "bold")
     lines = [f"{name}  shard {state.shard}", ""]
@@ -42,12 +46,23 @@ def actor_lines(
         lines += breakers_table(state.breakers, now, paint, columns, probed)
     else:
         lines.append(paint("no breaker on its way has ever tripped", "green"))
+    if known is not None:
+        lines += ["", *_known(known, now, paint, columns)]
     findings = [each for each in state.signals if state_of(each) is None]
     lines += ["", *_signals(findings, now, paint, columns)]
     if objectives := _objectives(state, now, paint, columns):
         lines += ["", *objectives]
     lines += ["", *_calls(state, now, paint, columns)]
     return [*lines, "", *_rules(state, paint, columns)]
+
+
+def _known(known: Known, now: int, paint: Paint, columns: int | None) -> list[str]:
+    if known.portrait is None:
+        return [paint(f"what its shard has learned of it is not shown: {printable(known.problem)}", "dim")]
+    lines = portrait_lines(known.portrait, now, paint, columns)
+    if known.written_us is None or now - known.written_us < _OLD_US:
+        return lines
+    return [*lines, paint(f"its shard's state was last written {ago(known.written_us, now)}", "yellow")]
 
 
 def _signals(signals: Sequence[Signal], now: int, paint: Paint, columns: int | None) -> list[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from fuseboard_streams.cli.objective_state import words
 from fuseboard_streams.cli.render.breakers import breakers_table, is_open
 from fuseboard_streams.cli.render.lines import STATE_STYLE, evidence, probes, who
 from fuseboard_streams.cli.render.text import (
@@ -22,16 +22,19 @@ from fuseboard_streams.cli.render.text import (
     rate,
     table,
 )
+from fuseboard_streams.cli.render.watching import nearest_table, objectives_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fuseboard_schemas.records import BreakerCommand, Signal
+    from fuseboard_schemas.records import BreakerCommand, NearTrip, Signal
 
 SILENT_AFTER_US: Final = 10_000_000
 """A shard beats every second; after this long without one its owner counts as gone."""
 
-_OBJECTIVES_SHOWN: Final = 5
+MOST_NEAREST: Final = 8
+"""Targets on their way to a trip that are shown."""
+
 _SECOND: Final = 1_000_000
 
 
@@ -44,6 +47,8 @@ class ShardView:
     lag_s: float
     stream_time: int
     heard: int
+    nearest: tuple[NearTrip, ...] = ()
+    """Its targets that are nearest to a trip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ class Snapshot:
         transitions: The latest commands, the newest first.
         probed: By the breaker's id, whether calls of its tool can be probes, where that is known.
         watched: The latest trips of rules that hold nothing back, the newest first.
-        violated: What was said last of the objectives that are violated.
+        objectives: The newest state of each objective and target, those violated first.
         silent_since: When the broker was last heard, µs since the epoch; ``None`` while it answers.
         problem: Why nothing is heard, for people.
     """
@@ -79,7 +84,7 @@ class Snapshot:
     transitions: Sequence[BreakerCommand]
     probed: Mapping[str, bool | None] = field(default_factory=dict)
     watched: Sequence[Signal] = ()
-    violated: Sequence[Signal] = ()
+    objectives: Sequence[Signal] = ()
     silent_since: int | None = None
     problem: str = ""
 
@@ -90,6 +95,12 @@ class Snapshot:
     def lag_s(self) -> float | None:
         """Return the worst lag of all live shards, ``None`` when no worker is alive."""
         return max((s.lag_s for s in self.live()), default=None)
+
+    def nearest(self) -> list[NearTrip]:
+        """Return the targets of all live shards that are nearest to a trip, the nearest first."""
+        found = [each for shard in self.live() for each in shard.nearest]
+        # Where a shard's tools are all alike its own order stays.
+        return sorted(found, key=lambda each: round(each.trip_log10 - each.evidence_log10, 6))[:MOST_NEAREST]
 
     def as_json(self) -> dict[str, Any]:
         """Return the snapshot's own figures as JSON; the caller adds the breakers in their JSON form."""
@@ -105,6 +116,7 @@ class Snapshot:
             "dead_letters_last_minute": None if self.silent_since is not None else self.dead_letters,
             "lag_s": self.lag_s(),
             "shards_alive": len(self.live()),
+            "nearest": [dataclasses.asdict(each) for each in self.nearest()],
             "workers": sorted({s.worker for s in self.live()}),
             "shards": [
                 {
@@ -138,8 +150,9 @@ def top_lines(
     else:
         lines += ["", *_silence(snapshot, snapshot.silent_since, paint, columns), ""]
     lines += [*_workers(snapshot, paint, columns), "", *_breakers(snapshot, paint, columns)]
-    if snapshot.violated:
-        lines += ["", *_violated(snapshot, paint, columns)]
+    objectives = objectives_table(snapshot.objectives, snapshot.at, paint, columns)
+    for part in (nearest_table(snapshot.nearest(), paint, columns), objectives):
+        lines += ["", *part] if part else []
     latest = _latest(snapshot, paint, columns)
     if latest:
         room = None if rows is None else max(0, rows - len(lines) - 2)
@@ -232,23 +245,6 @@ def _breakers(snapshot: Snapshot, paint: Paint, columns: int | None) -> list[str
         return [paint("no breaker is open", "green")]
     title = paint(f"{plural(len(shown), 'breaker')} open", "red bold")
     return [title, *breakers_table(shown, snapshot.at, paint, columns, snapshot.probed)]
-
-
-def _violated(snapshot: Snapshot, paint: Paint, columns: int | None) -> list[str]:
-    """Return the table of the violated objectives, the newest that there is room for."""
-    shown = sorted(snapshot.violated, key=lambda each: (-each.ts, each.signal_id))[:_OBJECTIVES_SHOWN]
-    rows = [
-        (
-            each.rule or "",
-            Cell(who(each.tenant, each.actor, each.tool), "bold"),
-            ago(each.ts, snapshot.at),
-            words(each),
-        )
-        for each in shown
-    ]
-    title = f"{plural(len(snapshot.violated), 'objective')} violated"
-    header = ("objective", "of", "said", "measured")
-    return [paint(title, "yellow"), *table(header, rows, paint=paint, columns=columns)]
 
 
 def _latest(snapshot: Snapshot, paint: Paint, columns: int | None) -> list[str]:
