@@ -29,6 +29,7 @@ SHORT = CoreSettings(forget_after_us=60 * SECOND, client_idle_us=40 * SECOND, ma
 TEXT = b"""
 version: 1
 defaults: {mode: enforce, runbook: "docs/runbooks/{id}.md"}
+blast_radius: {tenant_actors: 100%}
 breakers:
   slow:
     metric: calls.latency

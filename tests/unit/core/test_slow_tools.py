@@ -41,7 +41,8 @@ CHANGE = 2_000
 
 
 def rules_of(*lines: str, mode: str = "enforce") -> RuleSet:
-    text = f"version: 1\ndefaults: {{mode: {mode}}}\nbreakers:\n" + "\n".join(f"  {line}" for line in lines)
+    head = f"version: 1\ndefaults: {{mode: {mode}}}\nblast_radius: {{tenant_actors: 100%}}\nbreakers:\n"
+    text = head + "\n".join(f"  {line}" for line in lines)
     return compile_rules(text.encode(), "test").rules
 
 

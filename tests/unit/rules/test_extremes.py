@@ -48,6 +48,15 @@ breakers:
   ungated: {metric: calls.ungated, scope: ACTOR, action: HALT, test: {kind: ungated, after: 366d}}
   slow: {metric: calls.latency, scope: ACTOR_TOOL, action: DISABLE_TOOL,
     test: {kind: exceed, quantile: 99.99%, reference: 50000, warn: 1e4, trip: 1e100}}
+  dear: {metric: calls.cost_usd, scope: ACTOR_TOOL, action: REQUIRE_APPROVAL,
+    test: {kind: exceed, quantile: 99.99%, reference: 50000, warn: 1e4, trip: 1e100}}
+  violating: {metric: actions.violating, scope: ACTOR, action: HALT,
+    test: {kind: e-detector, baseline: {known: 99.999999%}, warn: 1.1, trip: 1.1}}
+objectives:
+  ok: {metric: calls.ok, per: ACTOR_TOOL, target: ">33.333333%", window: 31d, min: 1000000000}
+  denied-actions: {metric: actions.violating, per: ACTOR, target: "<0.000001%", window: 31d, min: 1}
+  tasks: {metric: tasks.cost_usd, per: ACTOR, target: {p50: "<0.000001", p95: "<1000000000"}, window: 1m, min: 1}
+  traced: {metric: sessions.traced, per: ACTOR, target: ">33.333333%", window: 31d, min: 1, grace: 1h}
 blast_radius: {tenant_actors: 33.333333%, at_least: 1000000, window: 10s}
 """
 
@@ -64,11 +73,11 @@ def test_a_shard_runs_the_largest_values() -> None:
         made(DECISIONS, 40 + i, decision=Decision.DENY, trace_id="1" * 32, span_id=f"{i:016x}") for i in range(9)
     ]
     give(shard, prepared(DECISIONS, denials))
+    assert {name for name, count in shard.keys.items() if not count} <= {"rings"}
     shard.begin()
     shard.advance(shard.stream_time + 3_600_000_000)
     shard.commit()
     assert shard.rules_in_force
-    assert {name for name, count in shard.keys.items() if not count} <= {"rings"}
 
 
 def test_a_shard_runs_every_number_of_the_guard() -> None:
@@ -79,7 +88,7 @@ def test_a_shard_runs_every_number_of_the_guard() -> None:
         GuardParams(radius.share, radius.at_least, radius.window_us)
 
 
-@pytest.mark.parametrize(("window", "grace"), [("1m", "10s"), ("35m", "10m"), ("24h", "7h"), ("366d", "100d")])
+@pytest.mark.parametrize(("window", "grace"), [("1m", "10s"), ("35m", "10m"), ("24h", "1h"), ("31d", "1h")])
 def test_what_an_objective_may_be_is_what_its_detector_takes(window: str, grace: str) -> None:
     fields = f'target: ">33.333333%", window: {window}, min: 1, grace: {grace}'
     text = f"objectives: {{o: {{metric: sessions.traced, per: ACTOR, {fields}}}}}"
