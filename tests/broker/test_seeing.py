@@ -14,6 +14,7 @@ from fuseboard_streams.cli.kafka import Reader
 from fuseboard_streams.cli.shard_state import read_shard
 from fuseboard_streams.core.nearest import nearest_to_trip
 from fuseboard_streams.core.portrait import portrait
+from tests.support.first_stage import ALONE
 from tests.support.workers import WorkerThread, calls, produce, read, until
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def test_heartbeats_and_the_state_log_tell_the_same(
         "batch_records": 100,
         "checkpoint_slice_bytes": 1,
         "checkpoint_bytes_per_event": 1.0,
+        **ALONE,
     }
     with WorkerThread(broker, unique_prefix, more) as worker:
         until(told, "what is nearest to a trip")
