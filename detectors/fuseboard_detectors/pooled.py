@@ -8,6 +8,11 @@ One second is one step: with n calls, f of them counted failures, R <- (R + 1) L
 with the likelihood ratios of `failure`. Within a second the order of the calls and the number of shards make no
 difference, and the mean of R is still an e-detector (Shin, Ramdas and Rinaldo, "E-detectors", NEJSDS 2024): the level A
 then bounds false trips per second with calls. A second without calls is no step.
+
+A tool whose null is not stated is judged once its own history has given one: until the first block is learned, two
+periods of calls after the first, R stays at 0 and everything is learned. A prior stands for what an actor risks with a
+tool it does not know; over all actors a tool that usually fails in half of its calls would outrun any prior within
+seconds, and be taken from everybody.
 """
 
 from __future__ import annotations
@@ -151,8 +156,8 @@ def _grouped(keys: tuple[I64, ...], values: tuple[I64, ...]) -> tuple[I64, ...]:
 def count_pane(state: PooledState, successes: I64, failures: I64, second: I64, params: FailureParams) -> FailureStep:
     """Apply one second of every tool, in place.
 
-    In this order: the null is taken anew from what has been learned, if anything failed; R takes one step; the calls
-    are learned, unless the evidence is at warn level now.
+    In this order: the null is taken anew from what has been learned, if anything failed; R takes one step, if anything
+    has been learned or the null is stated; the calls are learned, unless the evidence is at warn level now.
 
     Args:
         state: k tools, each with at least one call in the second.
@@ -167,7 +172,8 @@ def count_pane(state: PooledState, successes: I64, failures: I64, second: I64, p
     mean_before = mean_r(state.r)
     l0, l1, _ = likelihoods(state.p0, params.odds)
     power = failures[:, None] * ln(l1) + successes[:, None] * ln(l0)
-    state.r = np.minimum((state.r + 1.0) * exp(np.clip(power, *_LN_RANGE)), _CEILING)
+    known = state.learned_calls > 0 if params.known_null is None else np.ones(len(second), dtype=np.bool_)
+    state.r = np.where(known[:, None], np.minimum((state.r + 1.0) * exp(np.clip(power, *_LN_RANGE)), _CEILING), 0.0)
     mean = mean_r(state.r)
     _track_run(state, mean_before, successes, failures, second)
     suspect = mean >= params.warn

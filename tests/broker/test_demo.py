@@ -81,7 +81,7 @@ def test_interrupted_it_takes_everything_with_it(number: signal.Signals, tmp_pat
         _, said = demo.communicate(timeout=60)
 
     assert len(children) >= 2
-    assert demo.returncode == 130
+    assert demo.returncode == 130, said
     assert "Traceback" not in said
     _, alive = psutil.wait_procs(children, timeout=20)
     assert alive == []

@@ -54,9 +54,11 @@ def verdict(value: bytes | None, partition: int) -> frozenset[str]:
     if found is None:
         return DECODING
     names = [found["tenant"], found["actor"], found["tool"]]
+    ids = [found[name] or "" for name in ("event_id", "trace_id")]
     cost = found["cost_usd_micros"] or 0
     broken = {
         "INVALID_FIELD": any(not name or "\0" in name or len(name.encode()) > 256 for name in names)
+        or any(len(each.encode()) > 256 for each in ids)
         or not 0 <= cost <= 10_000 * 1_000_000,
         "ANCIENT": found["ts"] < YEAR_2000_US,
         "MISPLACED": partition_for(actor_key(found["tenant"], found["actor"]), PARTITIONS) != partition,

@@ -188,6 +188,22 @@ def test_a_success_alone_does_not_move_the_null() -> None:
     assert state.p0[0] == cold
 
 
+def test_a_tool_that_nobody_knows_yet_is_not_judged() -> None:
+    """It fails in six of ten calls from its first one on: that is how it is. What it becomes later is an outage."""
+    params = FailureParams()
+    state = PooledState.fresh(2, params)
+    for second in range(120):
+        step = count_pane(state, ints(4, 10), ints(6, 0), ints(second, second), params)
+        assert not (step.warned | step.tripped).any()
+        # Two blocks have to be full.
+        assert (state.learned_calls > 0).tolist() == [second >= 39] * 2
+    assert state.p0[0] > 0.6
+    tripped = np.zeros(2, dtype=np.bool_)
+    for second in range(120, 130):
+        tripped |= count_pane(state, ints(4, 4), ints(6, 6), ints(second, second), params).tripped
+    assert tripped.tolist() == [False, True]
+
+
 # --- breadth
 
 
