@@ -36,6 +36,18 @@ def outage(
     return calls
 
 
+def ailing(seed: int, actors: int, begins: float, rate: float, every: float = 2.0) -> World:
+    """One tool that everybody calls, and that never failed until some of all calls do."""
+
+    def calls(a: float, b: float) -> Iterator[Call]:
+        rng = random.Random(f"{seed} {a}")
+        for i in range(actors):
+            if rng.random() < (b - a) / every:
+                yield _call(rng, a, b, f"agent-{i}", "tool-0", rate if a >= begins else 0.0)
+
+    return calls
+
+
 def hog(seed: int, actors: int, begins: float, share: float = 0.6) -> World:
     """One tool that everybody calls once a second, until one actor makes a share of all calls, and all of them fail."""
 

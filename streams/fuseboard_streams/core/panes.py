@@ -2,8 +2,8 @@
 
 A pane is the second of the shard's own stream time, so that it is final once stream time has passed it. One is sent for
 every second in which the tool was called, whether anything failed or not: a pane is one step of the owner's statistic.
-An actor counts for at most so many failures of a pane. What a pane with failures says about actors is as of its end:
-runs of calls are cut there.
+An actor counts for at most so many failures of a pane. For how many actors the tool fails is as of the end of the last
+second in which it failed, or of the last whole minute, where runs of calls are cut. In between it only becomes fewer.
 """
 
 from __future__ import annotations
@@ -90,6 +90,8 @@ class Panes:
         self._callers: dict[int, list[I64]] = {}
         self._counts: dict[int, int] = {}
         self._newcomers: dict[int, dict[int, int]] = {}
+        self._suspects: dict[int, int] = {}
+        """For how many of its callers each tool fails, where it is any."""
 
     # --- calls
 
@@ -98,6 +100,7 @@ class Panes:
         second = int(piece.stream[0]) // SECOND
         if second // MINUTE_S * MINUTE_S > self.minute:
             self.count_callers(second // MINUTE_S * MINUTE_S)
+            self._count_suspects(list(self._suspects), self.minute)
         pool = self._pools.of(piece.tool)
         absent = self._tools["last_seen"][piece.tool] < self.minute - BREADTH_S - EPOCH_S
         new = places(absent & (pool != NONE))
@@ -208,12 +211,12 @@ class Panes:
         now, self.open = self.open, None
         if now is None:
             return
-        suspects = self._suspects([number for number, sums in now.tools.items() if sums.failures], now.second)
+        self._count_suspects([number for number, sums in now.tools.items() if sums.failures], now.second)
         for number in sorted(now.tools, key=lambda each: self._pools.names[each]):
             sums = now.tools[number]
             self._counts[number] = self._counts.get(number, 0) + sums.newcomers
             if sums.calls:
-                self._send(now.second, number, sums, suspects.get(number, 0))
+                self._send(now.second, number, sums)
         for probe in now.probes:
             tenant, tool = probe["pool"]
             if self._pools.number(tenant, tool) == NONE:
@@ -227,7 +230,7 @@ class Panes:
                 ),
             )  # fmt: skip
 
-    def _send(self, second: int, number: int, sums: OpenSum, suspects: int) -> None:
+    def _send(self, second: int, number: int, sums: OpenSum) -> None:
         tenant, tool = self._pools.names[number]
         most = self._pools.level.breadth.max_per_actor
         failures = sum(min(each, most) for each in sums.failures.values())
@@ -243,7 +246,7 @@ class Panes:
                 calls=sums.calls - failed + failures,
                 failures=failures,
                 actors=self._counts.get(number, 0),
-                actors_suspect=suspects,
+                actors_suspect=self._suspects.get(number, 0),
             ),
         )
 
@@ -269,11 +272,13 @@ class Panes:
                 self._callers[number] = [some]
                 self._counts[number] = len(some)
 
-    def _suspects(self, numbers: list[int], second: int) -> dict[int, int]:
-        """For how many of its callers each tool fails, as things stand."""
+    def _count_suspects(self, numbers: list[int], second: int) -> None:
+        """Count for how many of its callers each of these tools fails, as things stand."""
+        for number in numbers:
+            self._suspects.pop(number, None)
         parts = [(number, rows) for number in numbers for rows in self._callers.get(number, ())]
         if not parts:
-            return {}
+            return
         rows = np.concatenate([rows for _, rows in parts])
         pool = np.repeat([number for number, _ in parts], [len(rows) for _, rows in parts])
         tools = self._tools
@@ -283,30 +288,34 @@ class Panes:
         )
         rows, pool, frozen = rows[failing], pool[failing], frozen[failing]
         if len(rows) == 0:
-            return {}
+            return
         state, params = self._statistic.load(rows), self._statistic.level.params(0)
         mean = mean_r(fold_successes(state.r, state.p0, state.successes, params.odds))
         # A run is over when its evidence is at rest.
         failures = np.where(mean > 1.0 / state.p0, state.run_failures, 0)
         warned = (state.suspect_left > 0) & (state.successes < state.suspect_left)
         found, counts = np.unique(pool[frozen | suspect(warned, failures)], return_counts=True)
-        return dict(zip(found.tolist(), counts.tolist(), strict=True))
+        self._suspects.update(zip(found.tolist(), counts.tolist(), strict=True))
 
     # --- state
 
     def saved(self) -> dict[str, Any]:
         """Everything that cannot be found in the tables, as JSON holds it."""
         now = self.open
+        suspects = sorted([*self._pools.names[number], count] for number, count in self._suspects.items())
+        saved = {"minute": self.minute, "suspects": suspects}
         if now is None:
-            return {"minute": self.minute}
+            return saved
         tools = [[*self._pools.names[number], asdict(sums)] for number, sums in sorted(now.tools.items())]
-        return {"minute": self.minute, "second": now.second, "tools": tools, "probes": now.probes}
+        return saved | {"second": now.second, "tools": tools, "probes": now.probes}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Put back what was saved; the tables are complete."""
         self.open = None
         self._newcomers.clear()
         self.count_callers(saved.get("minute", 0))
+        told = {self._pools.number(tenant, tool): count for tenant, tool, count in saved.get("suspects", ())}
+        self._suspects = {number: count for number, count in told.items() if number != NONE}
         if "second" in saved:
             named = {self._pools.number(tenant, tool): OpenSum(**sums) for tenant, tool, sums in saved["tools"]}
             named.pop(NONE, None)

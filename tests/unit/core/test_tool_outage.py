@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
+import pytest
 
+from fuseboard_detectors.failure import FailureParams
 from fuseboard_schemas.records import BreakerCommand, BreakerState, Cause, Outcome, Scope
 from tests.support.calls import T0, Call, home
-from tests.support.fleet import Decided, Fleet
-from tests.support.worlds import World, hog, outage
+from tests.support.fleet import Decided, Fleet, rules
+from tests.support.worlds import World, ailing, hog, outage
 
 STARTS, BEGINS, ENDS = 40, 62, 76
 ACTORS = 200
 SECOND = 1_000_000
+AILING_S = 60.0
 EVIDENCE = (
     "r", "p0", "successes", "pending_calls", "pending_failures", "parked_calls", "parked_failures", "learned_calls",
     "learned_failures",
@@ -108,6 +111,16 @@ def test_a_tool_that_is_whole_again_is_let_in_and_counts_anew() -> None:
     assert len(fleet.trips(Scope.TOOL)) == 1
     counted = sum(pane.calls for pane in fleet.sent if pane.tool == "tool-0" and pane.ts > closed.ts + 2 * SECOND)
     assert counted > 100
+
+
+@pytest.mark.parametrize("partitions", [1, 5])
+def test_breadth_does_not_depend_on_how_actors_are_spread(partitions: int) -> None:
+    """One call in ten fails for everybody: in most seconds something fails in one shard, and nothing in the others."""
+    params = FailureParams(period=20)
+    fleet = Fleet(partitions, ailing(1, 30, 60, 0.1), seed=1, obeys=False, now=0, ruleset=rules(params))
+    fleet.run(170)
+    (tripped, *_) = fleet.trips(Scope.TOOL)
+    assert tripped.at - 60 == pytest.approx(AILING_S, abs=2)
 
 
 def test_one_actor_does_not_take_the_tool_from_everybody() -> None:
