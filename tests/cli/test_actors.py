@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fuseboard_schemas.keys import actor_key, breaker_id, partition_for
+from fuseboard_schemas.keys import actor_key, breaker_id, home_partition, partition_for
 from fuseboard_schemas.records import Action, BreakerState, Effect, Outcome, Rules, Scope, Signal, SignalLevel
 from fuseboard_schemas.topics import TopicNames
 from fuseboard_streams.cli.actor_state import read_actor, rules_for
@@ -57,6 +57,15 @@ def filled(board: Board) -> Board:
     others = {"actor": "another"}
     for signal in (finding(1), finding(3), finding(2), finding(4, **others), finding(5, tool=None, scope=Scope.ACTOR)):
         board.put("signals", signal, "default/x", HOME)
+    tools: dict[str, Any] = {"actor": None, "scope": Scope.TOOL, "metric": "calls.ok", "rule": "tool-success"}
+    for number, tool, reason in (
+        (6, "pay", "met: 3"),
+        (7, "pay", "violated: 4"),
+        (8, "unused", "met: 5"),
+        (9, "pay", ""),
+    ):
+        signal = finding(number, tool=tool, reason=reason, **tools)
+        board.put("signals", signal, "default/x", home_partition(Scope.TOOL, "default", None, tool, PARTITIONS))
     board.breakers(
         samples.command(),
         samples.command(state=BreakerState.CLOSED, epoch=samples.command().epoch + 1),
@@ -89,6 +98,8 @@ def test_what_the_topics_tell_about_an_actor(board: Board) -> None:
         (samples.BREAKER, "CLOSED"),
     ]
     assert [each["signal_id"] for each in found["signals"]] == ["s5", "s3"]
+    objectives = [(each["objective"], each["scope"], each["tool"], each["words"]) for each in found["objectives"]]
+    assert objectives == [("tool-success", "TOOL", "pay", "4")]
     calls = {each.pop("tool"): each for each in found["calls"]}
     assert calls["billing.refund"] == {
         "effect": "WRITE", "calls": 3, "failed": 1, "refused": 1, "cost_usd_micros": 2_400, "last": NOW,

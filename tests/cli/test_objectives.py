@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fuseboard_schemas.records import Scope, Signal, SignalLevel
@@ -42,24 +43,28 @@ def test_an_actor_has_the_states_of_its_objectives_and_says_which_are_unknown() 
     state = ActorState("default", "support_agent_v4", 1, 15.0)
     met = said("met", rule="policy-violations", metric="actions.violating", tool=None, scope=Scope.ACTOR)
     state.signals = [met, said()]
+    state.shared = [said("met", rule="everybodys", scope=Scope.TOOL, actor=None)]
     state.rules = [
         rule("tool-success", "calls.ok", "ACTOR_TOOL"), rule("policy-violations", "actions.violating"),
-        rule("all-success", "calls.ok", "TOOL"), rule("evals", "evals.paired_delta"), rule("cost", "tasks.cost_usd"),
+        rule("everybodys", "calls.ok", "TOOL"), rule("all-success", "calls.ok", "TOOL"),
+        rule("evals", "evals.paired_delta"), rule("cost", "tasks.cost_usd"),
         rule("tool-failing", "calls.failed", section="breaker"),
     ]  # fmt: skip
     lines = actor_lines(state, NOW)
     assert "nothing was found about it within 24 h" in lines
     at = lines.index("objectives, as they were said last within 24 h")
-    assert [line.split()[:3] for line in lines[at + 2 : at + 4]] == [
+    assert [re.split(" {2,}", line)[:3] for line in lines[at + 2 : at + 5]] == [
         ["tool-success", "pay", "violated"],
-        ["policy-violations", "met", "60"],
+        ["everybodys", "pay, all actors", "met"],
+        ["policy-violations", "met", "60 s ago"],
     ]
     assert lines[at + 2].endswith(VIOLATED)
-    assert [line.split()[:2] for line in lines[at + 4 : at + 7]] == [
+    assert [line.split()[:2] for line in lines[at + 5 : at + 8]] == [
         ["all-success", "unknown"], ["evals", "unknown"], ["cost", "unknown"],
     ]  # fmt: skip
-    assert "not in the stream" in lines[at + 5]
-    assert "tool-failing" not in "".join(lines[at : at + 7])
+    assert "too few calls of all actors" in lines[at + 5]
+    assert "not in the stream" in lines[at + 6]
+    assert "tool-failing" not in "".join(lines[at : at + 8])
 
 
 def test_an_actor_without_objectives_has_no_such_table() -> None:

@@ -40,7 +40,12 @@ def test_a_tool_call_byte_by_byte() -> None:
     )
 
 
-ADDED = {"Pane": {"sequence": 0, "breaker_epoch": None, "open": False, "since": None}, "Heartbeat": {"nearest": ()}}
+ADDED = {
+    "Pane": {
+        "sequence": 0, "breaker_epoch": None, "open": False, "since": None, "results": 0, "results_bad": 0,
+    },
+    "Heartbeat": {"nearest": ()},
+}  # fmt: skip
 """What later versions of a record have beyond the first, and what stands for it in older bytes."""
 
 

@@ -121,6 +121,8 @@ class Fleet:
     ruleset: RuleSet = field(default_factory=rules)
     settings: CoreSettings = field(default_factory=CoreSettings)
     obeys: bool = True
+    asleep: Callable[[int, float], bool] = lambda _number, _now: False
+    """Whether a shard does nothing at a time."""
     now: float = 0.0
     decided: list[Decided] = field(default_factory=list)
     journals: list[list[Entry]] = field(default_factory=list)
@@ -157,7 +159,8 @@ class Fleet:
             self.random.shuffle(order)
             for number in order:
                 # Some shards are behind now and then, by less than the grace.
-                if self.random.random() < 0.7 or self.now - self._turned[number] >= LAG_S:
+                turns = self.random.random() < 0.7 or self.now - self._turned[number] >= LAG_S
+                if turns and not self.asleep(number, self.now):
                     self._turned[number] = self.now
                     self._turn(number)
 

@@ -190,6 +190,10 @@ class Pane:
     """Whether the tool's own breaker holds, for a state."""
     since: int | None = None
     """Estimated onset of the failures that opened it, microseconds since 1970-01-01 UTC."""
+    results: int = 0
+    """Calls that ended with OK, ERROR or TIMEOUT, probes left out, whether they count for the tool or not."""
+    results_bad: int = 0
+    """Of these, those that did not end with OK, all of every actor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

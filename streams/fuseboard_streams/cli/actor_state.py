@@ -12,6 +12,7 @@ from fuseboard_schemas.keys import KeyFormatError, actor_key, breaker_id, home_p
 from fuseboard_schemas.records import Scope
 from fuseboard_streams.cli.breakers_command import newest_commands
 from fuseboard_streams.cli.decode import TopicDecoder, key_text
+from fuseboard_streams.cli.objective_state import state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -102,6 +103,8 @@ class ActorState:
     breakers: list[BreakerCommand] = field(default_factory=list)
     signals: list[Signal] = field(default_factory=list)
     """The newest per rule and target, the newest first."""
+    shared: list[Signal] = field(default_factory=list)
+    """Likewise of objectives of the tools that it called, over all actors of the tenant."""
     tools: dict[str, ToolUse] = field(default_factory=dict)
     clients: dict[int, int] = field(default_factory=dict)
     """Client to the end of its last call."""
@@ -144,20 +147,32 @@ def read_actor(reader: Reader, connection: Connection, tenant: str, actor: str, 
     for call in TopicDecoder("ToolCall", reader.resolver).records(mine):
         state.tools.setdefault(call.tool, ToolUse(call.tool)).add(call)
         state.clients[call.client_id] = max(call.ts, state.clients.get(call.client_id, 0))
-    state.signals = _signals(reader, connection, state, now)
+    found = _signals(reader, connection, state, count, now)
+    state.signals = [each for each in found if each.actor is not None]
+    state.shared = [each for each in found if each.actor is None]
     return state
 
 
-def _signals(reader: Reader, connection: Connection, state: ActorState, now: int) -> list[Signal]:
+def _signals(reader: Reader, connection: Connection, state: ActorState, count: int, now: int) -> list[Signal]:
     topic = connection.prefix + "signals"
-    starts = reader.offsets_at(topic, [state.shard], now - SIGNALS_SINCE_MIN * _MINUTE_US)
+    homes = {home_partition(Scope.TOOL, state.tenant, None, tool, count) for tool in state.tools} | {state.shard}
+    starts = reader.offsets_at(topic, sorted(homes), now - SIGNALS_SINCE_MIN * _MINUTE_US)
     newest: dict[tuple[Any, ...], Signal] = {}
     for signal in TopicDecoder("Signal", reader.resolver).records(reader.to_end(topic, starts)):
-        if (signal.tenant, signal.actor) == (state.tenant, state.actor):
+        if _says_of(signal, state):
             about = (signal.rule or f"{signal.source} {signal.metric}", signal.scope, signal.tool, signal.trace_id)
             if about not in newest or signal.ts >= newest[about].ts:
                 newest[about] = signal
     return sorted(newest.values(), key=lambda each: (-each.ts, each.signal_id))
+
+
+def _says_of(signal: Signal, state: ActorState) -> bool:
+    """Return whether a signal is about an actor, or an objective of one of its tools."""
+    if signal.tenant != state.tenant:
+        return False
+    if signal.actor is not None:
+        return signal.actor == state.actor
+    return signal.scope is Scope.TOOL and signal.tool in state.tools and state_of(signal) is not None
 
 
 def read_breakers(reader: Reader, connection: Connection, state: ActorState) -> tuple[list[BreakerCommand], Probeable]:

@@ -144,7 +144,7 @@ def _as_json(state: ActorState, probed: Mapping[str, bool | None]) -> dict[str, 
             {**to_json(each), "can_be_probed": probed.get(each.breaker_id)} for each in ordered(state.breakers)
         ],
         "signals": [to_json(each) for each in state.signals],
-        "objectives": [objective_json(each) for each in of_objectives(state.signals)],
+        "objectives": [objective_json(each) for each in of_objectives([*state.signals, *state.shared])],
         "minutes": state.minutes,
         "calls": [dataclasses.asdict(each) for _, each in sorted(state.tools.items())],
         "clients": [

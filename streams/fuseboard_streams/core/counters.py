@@ -42,7 +42,7 @@ class ShardCounters:
     panes_missing: int = 0
     """Numbers of panes that were skipped: some have been lost."""
     panes_late: int = 0
-    """Panes that came after their second had been decided: they count in the next one."""
+    """Panes that came after their second had been decided: they count in the next one, for objectives in their own."""
     sessions_refused: int = 0
     """Trips of sessions that held nothing, because as many of their tenant are held as may be."""
     withheld: int = 0

@@ -4,6 +4,9 @@ A pane is the second of the shard's own stream time, so that it is final once st
 every second in which the tool was called, whether anything failed or not: a pane is one step of the owner's statistic.
 An actor counts for at most so many failures of a pane. For how many actors the tool fails is as of the end of the last
 second in which it failed, or of the last whole minute, where runs of calls are cut. In between it only becomes fewer.
+
+Beside what counts for the tool's breaker a pane has all results of the second, for objectives: neither an actor's cap
+nor an open breaker takes from them.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from numpy.typing import NDArray
 from fuseboard_detectors.breadth import suspect
 from fuseboard_detectors.failure import fold_successes, mean_r
 from fuseboard_schemas.keys import KeyFormatError, parse_breaker_id
-from fuseboard_schemas.records import Effect, PaneKind, Scope
+from fuseboard_schemas.records import DeniedBy, Effect, PaneKind, Scope
 from fuseboard_streams.core.layout import EPOCH_S
 from fuseboard_streams.core.piece import OK, TIMEOUT
 from fuseboard_streams.core.rulebook import NONE
@@ -37,6 +40,7 @@ BREADTH_S = 600
 """An actor counts among a tool's callers for so long."""
 MINUTE_S = 60
 _IRREVERSIBLE = tuple(Effect).index(Effect.IRREVERSIBLE)
+_BY_BREAKER = tuple(DeniedBy).index(DeniedBy.BREAKER)
 
 
 @dataclass(slots=True)
@@ -44,8 +48,12 @@ class OpenSum:
     """One tool in the second that is under way."""
 
     calls: int = 0
+    """That count for its breaker."""
+    results: int = 0
+    """Calls that ended with OK, ERROR or TIMEOUT, whether they count or not."""
+    results_bad: int = 0
     first: int = -1
-    """Offset of the first call."""
+    """Offset of the first of either."""
     next: int = 0
     newcomers: int = 0
     """Actors that had not called the tool within the breadth window."""
@@ -125,14 +133,21 @@ class Panes:
             counting: Which calls may count, shape (n,): on time, and their tool's own breaker is closed.
         """
         calls = piece.calls
-        pool = self._pools.of(piece.tool)
-        counted = counting & (calls.outcome <= TIMEOUT) & ~calls.probe & (pool != NONE)
-        at = places(counted)
+        pool = self._pools.told_of(piece.tool)
+        ended = (calls.outcome <= TIMEOUT) & ~calls.probe & (pool != NONE)
+        # As objectives of actors count them.
+        results = ended & ~piece.late & (calls.denied_by != _BY_BREAKER)
+        counted = ended & counting
+        if self._pools.measured:
+            counted &= self._pools.of(piece.tool) != NONE
+        at = places(results | counted)
         seconds = piece.stream // SECOND
         found: dict[int, dict[int, OpenSum]] = {}
         if len(at):
-            self._sum(found, at, seconds[at], pool[at].astype(np.int64), calls.offset[at])
-            failed = at[calls.outcome[at] != OK]
+            bad = calls.outcome != OK
+            amounts = counted[at], results[at], (results & bad)[at]
+            self._sum(found, seconds[at], pool[at].astype(np.int64), calls.offset[at], amounts)
+            failed = places(counted & bad)
             for where, number, actor in zip(
                 seconds[failed].tolist(), pool[failed].tolist(), piece.actor[failed].tolist(), strict=True
             ):
@@ -143,13 +158,18 @@ class Panes:
             self._enter(second)
             self._merge(found.get(second, {}), self._newcomers.pop(second, {}), probes.get(second, []))
 
-    def _sum(self, found: dict[int, dict[int, OpenSum]], at: I64, seconds: I64, pool: I64, offset: I64) -> None:
-        order = np.lexsort((at, pool, seconds))
+    @staticmethod
+    def _sum(
+        found: dict[int, dict[int, OpenSum]], seconds: I64, pool: I64, offset: I64, amounts: tuple[Bools, ...]
+    ) -> None:
+        """Add up n calls by second and tool: those that count, all results, and the bad ones; shape (n,) each."""
+        order = np.lexsort((pool, seconds))
         seconds, pool, offset = seconds[order], pool[order], offset[order]
         starts = run_starts(seconds * (int(pool.max()) + 1) + pool)
         ends = np.append(starts[1:], len(order))
-        for begin, end in zip(starts.tolist(), ends.tolist(), strict=True):
-            sums = OpenSum(end - begin, int(offset[begin]), int(offset[end - 1]) + 1)
+        sums_of = (np.add.reduceat(each[order], starts, dtype=np.int64).tolist() for each in amounts)
+        for begin, end, calls, results, bad in zip(starts.tolist(), ends.tolist(), *sums_of, strict=True):
+            sums = OpenSum(calls, results, bad, int(offset[begin]), int(offset[end - 1]) + 1)
             found.setdefault(int(seconds[begin]), {})[int(pool[begin])] = sums
 
     def _probes(self, piece: Piece, seconds: I64) -> dict[int, list[dict[str, Any]]]:
@@ -187,6 +207,8 @@ class Panes:
         for number in {*sums, *newcomers}:
             total, more = tools.setdefault(number, OpenSum()), sums.get(number, OpenSum())
             total.calls += more.calls
+            total.results += more.results
+            total.results_bad += more.results_bad
             total.first = more.first if total.first < 0 else total.first
             total.next = max(total.next, more.next)
             total.newcomers += newcomers.get(number, 0)
@@ -215,7 +237,7 @@ class Panes:
         for number in sorted(now.tools, key=lambda each: self._pools.names[each]):
             sums = now.tools[number]
             self._counts[number] = self._counts.get(number, 0) + sums.newcomers
-            if sums.calls:
+            if sums.calls or sums.results:
                 self._send(now.second, number, sums)
         for probe in now.probes:
             tenant, tool = probe["pool"]
@@ -247,6 +269,8 @@ class Panes:
                 failures=failures,
                 actors=self._counts.get(number, 0),
                 actors_suspect=self._suspects.get(number, 0),
+                results=sums.results,
+                results_bad=sums.results_bad,
             ),
         )
 
@@ -257,7 +281,7 @@ class Panes:
         self.minute = minute
         self._callers.clear()
         self._counts.clear()
-        if not self._pools.wanted:
+        if not self._pools.followed:
             return
         top = self._tools.high_water
         rows = places(self._tools.live[:top] & (self._tools["last_seen"][:top] >= minute - BREADTH_S - EPOCH_S))
@@ -317,8 +341,13 @@ class Panes:
         told = {self._pools.number(tenant, tool): count for tenant, tool, count in saved.get("suspects", ())}
         self._suspects = {number: count for number, count in told.items() if number != NONE}
         if "second" in saved:
-            named = {self._pools.number(tenant, tool): OpenSum(**sums) for tenant, tool, sums in saved["tools"]}
+            named = {self._pools.told(tenant, tool): OpenSum(**sums) for tenant, tool, sums in saved["tools"]}
             named.pop(NONE, None)
+            for number, sums in named.items():
+                if self._pools.number(*self._pools.names[number]) == NONE:
+                    # With other rules nothing of it counts any more, but what came of its calls is what it is.
+                    sums.calls, sums.newcomers = 0, 0
+                    sums.failures.clear()
             probes = [{**probe, "pool": tuple(probe["pool"])} for probe in saved["probes"]]
             self.open = OpenSecond(saved["second"], named, probes)
             for number, sums in named.items():

@@ -1,4 +1,4 @@
-"""The tools that rules of scope TOOL follow, each pooled over all actors of its tenant."""
+"""The tools that rules of scope TOOL follow or objectives measure, each pooled over all actors of its tenant."""
 
 from __future__ import annotations
 
@@ -28,17 +28,19 @@ _UNKNOWN = -1
 class Pools:
     """Numbers for tools of tenants, and the number of each row of the tools table. All derived, nothing is kept.
 
-    A tool has the same number whatever the rules; whether it is followed depends on them.
+    A tool has the same number whatever the rules; whether it is followed depends on them. Objectives are for all tools.
 
     Args:
         level: The rule of scope TOOL about failures.
+        measured: Whether there are objectives of scope TOOL.
         tools: The tools table.
         actors: The actors table.
         partitions: Of every topic.
     """
 
-    def __init__(self, level: FailureLevel, tools: Table, actors: Table, partitions: int) -> None:
+    def __init__(self, level: FailureLevel, measured: bool, tools: Table, actors: Table, partitions: int) -> None:
         self.level = level
+        self.measured = measured
         self.names: list[tuple[str, str]] = []
         """(tenant, tool) of each number."""
         self.homes: list[int] = []
@@ -52,16 +54,23 @@ class Pools:
         self._known = self.wanted
 
     @property
-    def wanted(self) -> bool:
-        """Whether any rule asks."""
+    def followed(self) -> bool:
+        """Whether the rule about failures is in force."""
         return self.level.view is not None
 
-    def adopt(self, tool_names: Sequence[str]) -> None:
+    @property
+    def wanted(self) -> bool:
+        """Whether any rule or objective asks."""
+        return self.measured or self.followed
+
+    def adopt(self, measured: bool, tool_names: Sequence[str]) -> None:
         """Follow other rules from now on.
 
         Args:
+            measured: Whether they have objectives of scope TOOL.
             tool_names: By the numbers that the tools table has.
         """
+        self.measured = measured
         self._followed = np.array([self._asked(*name) for name in self.names], dtype=np.bool_)
         self._all = bool(self._followed.all())
         if self.wanted and not self._known:
@@ -69,12 +78,16 @@ class Pools:
         self._known = self.wanted
 
     def _asked(self, tenant: str, tool: str) -> bool:
-        return self.wanted and self.level.number(tenant, "", tool) != NONE
+        return self.followed and self.level.number(tenant, "", tool) != NONE
 
     def number(self, tenant: str, tool: str) -> int:
-        """The number of a tool, `NONE` if no rule is for it."""
+        """The number of a tool that is followed, `NONE` for any other."""
         found = self._any(tenant, tool)
         return found if self._followed[found] else NONE
+
+    def told(self, tenant: str, tool: str) -> int:
+        """The number of a tool of which its owner is told: it is followed or measured; `NONE` for any other."""
+        return self._any(tenant, tool) if self.measured else self.number(tenant, tool)
 
     def _any(self, tenant: str, tool: str) -> int:
         found = self._numbers.get((tenant, tool))
@@ -119,6 +132,11 @@ class Pools:
         """The numbers of some rows of the tools table, `NONE` for those that are not followed, shape (n,)."""
         found: I32 = self._of[rows]
         return found if self._all else np.where(self._followed[found], found, np.int32(NONE))
+
+    def told_of(self, rows: I64) -> I32:
+        """Likewise of those of which their owners are told."""
+        found: I32 = self._of[rows] if self.measured else self.of(rows)
+        return found
 
     def rows(self, tenant: str, tool: str) -> I64:
         """The rows of the tools table that are one tool's, ascending."""

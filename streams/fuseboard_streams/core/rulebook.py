@@ -247,12 +247,11 @@ def needs_of(rules: RuleSet) -> frozenset[str]:
 
 def unfollowed(rules: RuleSet) -> list[str]:
     """What rules ask for that no shard does yet, each as ``rule on SCOPE``: nobody may count on it."""
-    breakers = [
+    return [
         f"{rule.rule} on {rule.scope}"
         for rule in rules.rules
         if isinstance(rule.base.test, FailureTest) and rule.scope is Scope.TOOL and rule.metric != "calls.failed"
     ]
-    return breakers + [f"{each.rule} on {each.scope}" for each in rules.objectives if each.scope is Scope.TOOL]
 
 
 def built_in(settings: CoreSettings) -> RuleSet:

@@ -34,8 +34,9 @@ from fuseboard_streams.core.pools import Pools
 from fuseboard_streams.core.requests import Requests
 from fuseboard_streams.core.rulebook import NONE
 from fuseboard_streams.core.ruleset import Response, Rung
-from fuseboard_streams.core.rulings import words_of
+from fuseboard_streams.core.rulings import trip_of, words_of
 from fuseboard_streams.core.settings import SECOND
+from fuseboard_streams.core.tool_objectives import ToolObjectives
 from fuseboard_streams.core.watermark import Watermark
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from fuseboard_streams.core.rulebook import Rulebook
     from fuseboard_streams.core.rulings import Rulings
     from fuseboard_streams.core.state import ShardState
+    from fuseboard_streams.core.tool_objectives import Key
 
 METRIC: Final = "calls.failed"
 GUARD: Final = "blast-radius"
@@ -66,6 +68,8 @@ _TO_TENANT = (PaneKind.TRIP_REQUEST, PaneKind.RELEASED)
 _TO_ACTOR = (PaneKind.GRANTED, PaneKind.REFUSED)
 _NAMES = "pane"
 """Kind of the objects in the state log."""
+_KINDS = ("tool", "tenant", "blame", "sums", "objective", "rings", "results")
+"""What their names begin with, but for that of the shard."""
 
 
 class SecondStage:
@@ -102,7 +106,8 @@ class SecondStage:
         self._book, self._state, self._identities, self._breakers = book, state, identities, breakers
         self._counters = counters
         radius = book.rules.blast_radius
-        self.pools = Pools(book.pooled, state.tools, state.actors, partitions)
+        self._objectives = ToolObjectives(book)
+        self.pools = Pools(book.pooled, self._objectives.wanted, state.tools, state.actors, partitions)
         self._mail = Mail(number, partitions, book)
         self._owner = Owner(book.pooled, forget_after_us // SECOND)
         self._panes = Panes(self.pools, state.tool_statistic, self._mail)
@@ -128,7 +133,8 @@ class SecondStage:
     def adopt(self) -> None:
         """Follow other rules from now on; what they find is dealt with by `rules_changed`, or loaded."""
         radius = self._book.rules.blast_radius
-        self.pools.adopt(self._identities.tool_names)
+        self._objectives.adopt(self._book)
+        self.pools.adopt(self._objectives.wanted, self._identities.tool_names)
         self._guard.adopt(radius)
         self._requests.adopt(radius)
 
@@ -136,6 +142,7 @@ class SecondStage:
         """Other rules have come into force, in a transaction; the holds that they end have been released."""
         self._used = self._used or self.wanted
         self._owner.rules_changed()
+        self._objectives.rules_changed()
         self._guard.rules_changed()
         self._panes.restore(self._panes.saved() if self.pools.wanted else {})
         if not self._guard.wanted:
@@ -223,7 +230,9 @@ class SecondStage:
     def take(self, now_us: int) -> list[PaneOutput]:
         """What is to be sent since the last call, with markers that everything before the present second has been."""
         if self.wanted and now_us:
-            self._mail.mark(now_us // SECOND)
+            due = self.next_due
+            # What comes last may count for nobody: then the second before it is over, and not told yet.
+            self._mail.mark(min(now_us, now_us if due is None else due - 1) // SECOND)
         return self._mail.take()
 
     # --- what others tell
@@ -281,9 +290,9 @@ class SecondStage:
             case PaneKind.SUMS if pane.tool is None:
                 if self._guard.wanted:
                     self._guard.heard(pane, second)
-            case PaneKind.SUMS if self.pools.number(pane.tenant, pane.tool or "") != NONE:
+            case PaneKind.SUMS if self.pools.told(pane.tenant, pane.tool or "") != NONE:
                 self._counters.panes_late += late
-                self._owner.take(pane, second)
+                self._take_sums(pane, second)
             case PaneKind.PROBED:
                 self._probes.append(
                     [second, pane.source_shard, pane.sequence, pane.tenant, pane.tool, pane.breaker_epoch,
@@ -300,11 +309,26 @@ class SecondStage:
             case _:
                 return
 
+    def _take_sums(self, pane: Pane, second: int) -> None:
+        """A tool in one second, which counts for its breaker in a second that is not complete yet."""
+        tenant, tool = pane.tenant, pane.tool or ""
+        # Without calls that count, what it says of actors is no pane of the statistic.
+        if pane.calls and self.pools.number(tenant, tool) != NONE:
+            self._owner.take(pane, second)
+        if pane.results and self._objectives.wanted:
+            own, results = pane.ts // SECOND, (pane.results, pane.results_bad)
+            if own == second:
+                self._objectives.take(tenant, tool, second, *results)
+            else:
+                self._objectives.fold(tenant, tool, own, *results, self._watermark.second)
+
     def _complete(self, before: int, now_us: int) -> None:
-        """Decide every second before one, in order: tools first, then probes, then the guard."""
-        waiting = {*self._owner.seconds(before), *self._guard.seconds(before)}
+        """Decide every second before one, in order: objectives first, then tools, probes, and the guard."""
+        waiting = {*self._owner.seconds(before), *self._guard.seconds(before), *self._objectives.seconds(before)}
         waiting |= {each[0] for each in self._probes if each[0] < before}
         for second in sorted(waiting):
+            self._measure(second)
+            self._objectives.step(second)
             for found in self._owner.step(second):
                 self._found(found, second, now_us)
             for probe in sorted(each for each in self._probes if each[0] == second):
@@ -315,8 +339,14 @@ class SecondStage:
                 self._answer(request, granted=granted, now_us=now_us)
             for incident in incidents:
                 self._incident(incident)
+        self._measure(before)
 
     # --- as the owner of a tool
+
+    def _measure(self, before: int) -> None:
+        """Ask for states of objectives at the whole minutes up to a second before which all is complete."""
+        for firing in self._objectives.advance(before * SECOND):
+            self.rulings.say(trip_of(firing, None, None, None))
 
     def _found(self, found: Found, second: int, now_us: int) -> None:
         tenant, tool = found.tool
@@ -457,20 +487,31 @@ class SecondStage:
             _put(objects, json.dumps(["sums", str(second)]), self._owner.saved_sums(second))
         for tool in sorted(self._owner.changed):
             _put(objects, json.dumps(["tool", *tool]), self._owner.saved(tool))
+        self._record_objectives(objects)
         for tenant in sorted(self._guard.changed):
             _put(objects, json.dumps(["tenant", tenant]), self._guard.saved(tenant))
         for name in sorted(self._blame.changed):
             _put(objects, json.dumps(["blame", *name]), self._blame.saved(name))
 
+    def _record_objectives(self, objects: Objects) -> None:
+        measured = self._objectives
+        for second in sorted(measured.touched):
+            _put(objects, json.dumps(["results", str(second)]), measured.saved_second(second))
+        for key in sorted(measured.changed):
+            _put(objects, json.dumps(["objective", *key]), measured.saved(key))
+        for key in sorted(measured.rolled):
+            _put(objects, json.dumps(["rings", *key]), measured.saved_rings(key))
+
     def commit(self) -> None:
         """What has been put into the state is there for good."""
+        self._objectives.kept()
         self._owner.touched.clear()
         for changed in (self._owner.changed, self._guard.changed, self._blame.changed):
             changed.clear()
 
     def load(self, objects: Objects) -> None:
         """Put everything back as it stands in the state, after a restore or a rollback; tables are complete."""
-        found: dict[str, dict[tuple[str, ...], Any]] = {"tool": {}, "tenant": {}, "blame": {}, "sums": {}}
+        found: dict[str, dict[tuple[str, ...], Any]] = {kind: {} for kind in _KINDS}
         shard: dict[str, Any] = {}
         for name, value in objects.items(_NAMES):
             if name:
@@ -489,9 +530,19 @@ class SecondStage:
         self._probes = shard.get("probes", [])
         tools = [((key[0], key[1]), each) for key, each in found["tool"].items()]
         self._owner.restore(tools, {int(key[0]): each for key, each in found["sums"].items()})
+        self._objectives.restore(
+            [(_key(key), each) for key, each in found["objective"].items()],
+            {_key(key): each for key, each in found["rings"].items()},
+            {int(key[0]): each for key, each in found["results"].items()},
+        )
         tenants = [(key[0], each) for key, each in found["tenant"].items()]
         self._guard.restore(tenants, shard.get("asking", {}))
         self._blame.restore(((key[0], key[1]), each) for key, each in found["blame"].items())
+
+
+def _key(name: tuple[str, ...]) -> Key:
+    objective, tenant, tool = name
+    return objective, tenant, tool
 
 
 def _put(objects: Objects, name: str, value: Any) -> None:  # noqa: ANN401 - whatever JSON holds

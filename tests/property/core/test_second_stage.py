@@ -112,9 +112,9 @@ def told(panes: list[PaneOutput]) -> list[PaneOutput]:
 
 
 def replay(
-    number: int, entries: list[Entry], rng: random.Random, *, aborts: bool, restores: bool
+    number: int, entries: list[Entry], rng: random.Random, *, aborts: bool, restores: bool, ruleset: RuleSet = RULES
 ) -> tuple[list[Output], list[PaneOutput], Shard]:
-    shard, outputs, panes, current = make(number), [], [], RULES
+    shard, outputs, panes, current = make(number, ruleset), [], [], ruleset
     blocks: list[bytes] = []
     for entry in entries:
         current = entry.rules or current

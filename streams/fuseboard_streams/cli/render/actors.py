@@ -88,11 +88,11 @@ def _signals(signals: Sequence[Signal], now: int, paint: Paint, columns: int | N
 
 def _objectives(state: ActorState, now: int, paint: Paint, columns: int | None) -> list[str]:
     """Return the objectives of an actor and of its tools, those of which nothing was said among them."""
-    said = of_objectives(state.signals)
+    said = of_objectives([*state.signals, *state.shared])
     rows = [
         (
             each.rule or "",
-            each.tool or "",
+            (each.tool or "") + (", all actors" if each.actor is None else ""),
             Cell(state_of(each) or "", _STATE_STYLE.get(state_of(each) or "", "")),
             ago(each.ts, now),
             words(each),
@@ -115,7 +115,7 @@ def _why_unknown(rule: RuleFor) -> str:
     if rule.metric not in MEASURED:
         return "tested once per run, not in the stream"
     if rule.scope == "TOOL":
-        return "over all actors of the tenant, which is not measured yet"
+        return "nothing was said of a tool that it called: too few calls of all actors, or neither state is certain"
     return "nothing was said: too few events, or neither state is certain"
 
 
