@@ -168,8 +168,6 @@ class Pane:
     """Counted failures, at most 3 per actor."""
     actors: int = 0
     """Of a tool: actors that called it in the last 10 minutes. Of a tenant: actors with an event in the last hour."""
-    actors_suspect: int = 0
-    """Of these, actors with warn-level evidence or two counted failures."""
     cost_usd_micros: int = 0
     """Sum of costs in micro-dollars."""
     rule: str | None = None
@@ -194,6 +192,8 @@ class Pane:
     """Calls that ended with OK, ERROR or TIMEOUT, probes left out, whether they count for the tool or not."""
     results_bad: int = 0
     """Of these, those that did not end with OK, all of every actor."""
+    actors_failing: tuple[int, ...] = ()
+    """Actors for which it failed, as hashes of their names, ascending; twice where it failed more than once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

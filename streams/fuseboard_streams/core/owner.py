@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from fuseboard_detectors.arithmetic import log10
-from fuseboard_detectors.breadth import broad
+from fuseboard_detectors.breadth import ENOUGH, broad
 from fuseboard_detectors.failure import mean_r
 from fuseboard_detectors.pooled import PooledState, count_pane, restart
 from fuseboard_streams.core.nearest import Nearing
@@ -39,8 +39,19 @@ class Owned:
     """The rule because of which its breaker holds: nothing is counted then."""
     warned: bool = False
     """Whether it has been said that its evidence is at warn level."""
-    told: dict[str, tuple[int, int, int]] = field(default_factory=dict)
-    """By shard: the second of its last pane, and how many actors called and were suspect then."""
+    told: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By shard: the second of its last pane, and how many actors called lately then."""
+    failing: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By the hash of an actor: how often it failed for it since the onset, up to `ENOUGH`, and in which second last;
+    those of longest ago first."""
+
+    def fail(self, actors: list[int], second: int) -> None:
+        """It failed for these actors."""
+        for actor in sorted(actors):
+            times, _ = self.failing.pop(actor, (0, 0))
+            self.failing[actor] = min(times + 1, ENOUGH), second
+        while self.failing and next(iter(self.failing.values()))[1] < second - BREADTH_S:
+            del self.failing[next(iter(self.failing))]
 
 
 @dataclass(slots=True)
@@ -49,8 +60,10 @@ class ToolSum:
 
     calls: int = 0
     failures: int = 0
-    told: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """By shard: how many actors called and were suspect at its end."""
+    told: dict[str, int] = field(default_factory=dict)
+    """By shard: how many actors called lately at its end."""
+    failing: list[int] = field(default_factory=list)
+    """Hashes of the actors for which it failed, twice where it failed more than once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +115,7 @@ class Owner:
             basis = self._level.basis(owned.number)
             if owned.basis != basis:
                 owned.basis, owned.warned = basis, False
+                owned.failing.clear()
                 fresh = PooledState.fresh(1, self._level.params(owned.number))
                 for column in _COLUMNS:
                     getattr(self._state, column)[owned.row] = getattr(fresh, column)[0]
@@ -116,7 +130,8 @@ class Owner:
         waiting = self._waiting.setdefault(second, {}).setdefault((pane.tenant, pane.tool or ""), ToolSum())
         waiting.calls += pane.calls
         waiting.failures += pane.failures
-        waiting.told[str(pane.source_shard)] = (pane.actors, pane.actors_suspect)
+        waiting.told[str(pane.source_shard)] = pane.actors
+        waiting.failing += pane.actors_failing
 
     def seconds(self, before: int) -> list[int]:
         """The seconds before one that wait, ascending."""
@@ -134,7 +149,7 @@ class Owner:
             self._forget(second, list(self.tools))
         for name in names:
             owned = self._owned(name)
-            owned.told.update({shard: (second, *counts) for shard, counts in sums[name].told.items()})
+            owned.told.update({shard: (second, callers) for shard, callers in sums[name].told.items()})
             self.changed.add(name)
         found: list[Found] = []
         by_number: dict[int, list[ToolKey]] = {}
@@ -157,6 +172,10 @@ class Owner:
         found = []
         for i, name in enumerate(names):
             owned, mean = self.tools[name], float(step.mean[i])
+            if failures[i]:
+                if part.run_since[i] == second:
+                    owned.failing.clear()
+                owned.fail(sums[name].failing, second)
             if mean < params.warn:
                 owned.warned = False
                 continue
@@ -178,8 +197,10 @@ class Owner:
 
     @staticmethod
     def _actors(owned: Owned, second: int) -> tuple[int, int]:
-        told = [each for each in owned.told.values() if each[0] >= second - BREADTH_S]
-        return sum(suspects for _, _, suspects in told), sum(callers for _, callers, _ in told)
+        """For how many actors it fails, and how many call it."""
+        suspects = sum(times >= ENOUGH and at >= second - BREADTH_S for times, at in owned.failing.values())
+        callers = sum(callers for at, callers in owned.told.values() if at >= second - BREADTH_S)
+        return suspects, callers
 
     def nearing(self, most: int) -> list[Nearing]:
         """The tools that are nearest to a trip, those at rest and those that have tripped left out."""
@@ -203,6 +224,7 @@ class Owner:
         rows[self.tools[tool].row] = True
         restart(self._state, rows)
         self.tools[tool].warned = False
+        self.tools[tool].failing.clear()
         self.changed.add(tool)
 
     def frozen_by(self, tool: ToolKey) -> str | None:
@@ -218,7 +240,7 @@ class Owner:
     def callers(self, tenant: str) -> int:
         """How many actors call the most called of a tenant's tools whose breaker holds."""
         open_ones = [owned for (name, _), owned in self.tools.items() if name == tenant and owned.frozen_by]
-        return max((sum(callers for _, callers, _ in each.told.values()) for each in open_ones), default=0)
+        return max((sum(callers for _, callers in each.told.values()) for each in open_ones), default=0)
 
     def _forget(self, second: int, names: list[ToolKey]) -> None:
         idle = [
@@ -226,7 +248,7 @@ class Owner:
             for name in names
             if (owned := self.tools.get(name)) is not None
             and owned.frozen_by is None
-            and max((said for said, _, _ in owned.told.values()), default=second) < second - self._forget_after_s
+            and max((said for said, _ in owned.told.values()), default=second) < second - self._forget_after_s
         ]
         self._drop(idle)
 
@@ -263,7 +285,7 @@ class Owner:
         state = {name: getattr(self._state, name)[owned.row].tolist() for name in _COLUMNS}
         return {
             "state": state, "basis": owned.basis, "frozen_by": owned.frozen_by, "warned": owned.warned,
-            "told": owned.told,
+            "told": owned.told, "failing": [[actor, *told] for actor, told in owned.failing.items()],
         }  # fmt: skip
 
     def saved_sums(self, second: int) -> list[Any] | None:
@@ -271,7 +293,7 @@ class Owner:
         waiting = self._waiting.get(second)
         if waiting is None:
             return None
-        return [[*name, each.calls, each.failures, each.told] for name, each in sorted(waiting.items())]
+        return [[*name, each.calls, each.failures, each.told, each.failing] for name, each in sorted(waiting.items())]
 
     def restore(self, tools: Iterable[tuple[ToolKey, dict[str, Any]]], sums: dict[int, list[Any]]) -> None:
         """Put back what was saved, and nothing else."""
@@ -281,15 +303,16 @@ class Owner:
         for name, saved in tools:
             owned = self._owned(name)
             owned.basis, owned.frozen_by, owned.warned = saved["basis"], saved["frozen_by"], saved["warned"]
-            owned.told = {shard: (told[0], told[1], told[2]) for shard, told in saved["told"].items()}
+            owned.told = {shard: (told[0], told[1]) for shard, told in saved["told"].items()}
+            owned.failing = {actor: (times, second) for actor, times, second in saved["failing"]}
             for column, value in saved["state"].items():
                 getattr(self._state, column)[owned.row] = value
         self.changed.clear()
         self.touched.clear()
         self._waiting = {
             second: {
-                (tenant, tool): ToolSum(calls, failures, {shard: (each[0], each[1]) for shard, each in told.items()})
-                for tenant, tool, calls, failures, told in several
+                (tenant, tool): ToolSum(calls, failures, dict(told), list(failing))
+                for tenant, tool, calls, failures, told, failing in several
             }
             for second, several in sums.items()
         }

@@ -2,8 +2,8 @@
 
 A pane is the second of the shard's own stream time, so that it is final once stream time has passed it. One is sent for
 every second in which the tool was called, whether anything failed or not: a pane is one step of the owner's statistic.
-An actor counts for at most so many failures of a pane. For how many actors the tool fails is as of the end of the last
-second in which it failed, or of the last whole minute, where runs of calls are cut. In between it only becomes fewer.
+An actor counts for at most so many failures of a pane. For whom it failed is told by hashes of their names, so that the
+owner can count them since the onset that it has estimated.
 
 Beside what counts for the tool's breaker a pane has all results of the second, for objectives: neither an actor's cap
 nor an open breaker takes from them.
@@ -15,14 +15,15 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from fuseboard_detectors.breadth import suspect
-from fuseboard_detectors.failure import fold_successes, mean_r
+from fuseboard_detectors.breadth import ENOUGH
 from fuseboard_schemas.keys import KeyFormatError, parse_breaker_id
 from fuseboard_schemas.records import DeniedBy, Effect, PaneKind, Scope
 from fuseboard_streams.core.layout import EPOCH_S
 from fuseboard_streams.core.piece import OK, TIMEOUT
+from fuseboard_streams.core.prepare import stable_hash
 from fuseboard_streams.core.rulebook import NONE
 from fuseboard_streams.core.runs import places, run_starts
 from fuseboard_streams.core.settings import SECOND
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
     from fuseboard_streams.core.mail import Mail
     from fuseboard_streams.core.piece import Piece
     from fuseboard_streams.core.pools import Pools
-    from fuseboard_streams.core.statistics import Statistic
+    from fuseboard_streams.core.tables import Table
 
 I64: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
 
+MOST_LISTED = 10_000
+"""Failing actors of a pane; what is more goes into another one, or it would outgrow what a topic takes."""
 BREADTH_S = 600
 """An actor counts among a tool's callers for so long."""
 MINUTE_S = 60
@@ -83,23 +86,20 @@ class Panes:
 
     Args:
         pools: The tools that are followed.
-        statistic: Of tools of actors, for who is suspect.
+        tools: The table of tools of actors.
+        actors: The table of actors, for their names.
         mail: Takes the panes.
     """
 
-    def __init__(self, pools: Pools, statistic: Statistic, mail: Mail) -> None:
+    def __init__(self, pools: Pools, tools: Table, actors: Table, mail: Mail) -> None:
         self._pools = pools
-        self._statistic = statistic
-        self._tools = statistic.table
+        self._tools, self._actors = tools, actors
         self._mail = mail
         self.open: OpenSecond | None = None
         self.minute = 0
         """The whole minute at which callers were counted last, in seconds since 1970."""
-        self._callers: dict[int, list[I64]] = {}
         self._counts: dict[int, int] = {}
         self._newcomers: dict[int, dict[int, int]] = {}
-        self._suspects: dict[int, int] = {}
-        """For how many of its callers each tool fails, where it is any."""
 
     # --- calls
 
@@ -108,18 +108,13 @@ class Panes:
         second = int(piece.stream[0]) // SECOND
         if second // MINUTE_S * MINUTE_S > self.minute:
             self.count_callers(second // MINUTE_S * MINUTE_S)
-            self._count_suspects(list(self._suspects), self.minute)
         pool = self._pools.of(piece.tool)
         absent = self._tools["last_seen"][piece.tool] < self.minute - BREADTH_S - EPOCH_S
         new = places(absent & (pool != NONE))
         if len(new) == 0:
             return
-        rows, first = np.unique(piece.tool[new], return_index=True)
-        order = np.argsort(first, kind="stable")
-        rows, at = rows[order], new[first[order]]
+        at = new[np.unique(piece.tool[new], return_index=True)[1]]
         seconds, pools = piece.stream[at] // SECOND, pool[at]
-        for number in np.unique(pools).tolist():
-            self._callers.setdefault(number, []).append(rows[pools == number])
         # Told when their second is over; they are callers from then on.
         for where, number in zip(seconds.tolist(), pools.tolist(), strict=True):
             self._newcomers.setdefault(where, {}).setdefault(number, 0)
@@ -233,7 +228,6 @@ class Panes:
         now, self.open = self.open, None
         if now is None:
             return
-        self._count_suspects([number for number, sums in now.tools.items() if sums.failures], now.second)
         for number in sorted(now.tools, key=lambda each: self._pools.names[each]):
             sums = now.tools[number]
             self._counts[number] = self._counts.get(number, 0) + sums.newcomers
@@ -258,28 +252,39 @@ class Panes:
         failures = sum(min(each, most) for each in sums.failures.values())
         pane = self._mail.pane(PaneKind.SUMS, tenant, tool, second * SECOND)
         # Failures of an actor beyond the cap are no successes either.
-        failed = sum(sums.failures.values())
-        self._mail.send(
-            self._pools.homes[number],
-            replace(
-                pane,
-                from_offset=sums.first,
-                next_offset=sums.next,
-                calls=sums.calls - failed + failures,
-                failures=failures,
-                actors=self._counts.get(number, 0),
-                actors_suspect=self._suspects.get(number, 0),
-                results=sums.results,
-                results_bad=sums.results_bad,
-            ),
+        failed, failing = sum(sums.failures.values()), self._failing(sums)
+        pane = replace(
+            pane,
+            from_offset=sums.first,
+            next_offset=sums.next,
+            calls=sums.calls - failed + failures,
+            failures=failures,
+            actors=self._counts.get(number, 0),
+            actors_failing=failing[:MOST_LISTED],
+            results=sums.results,
+            results_bad=sums.results_bad,
         )
+        self._mail.send(self._pools.homes[number], pane)
+        for begin in range(MOST_LISTED, len(failing), MOST_LISTED):
+            rest = failing[begin : begin + MOST_LISTED]
+            more = replace(pane, calls=0, failures=0, results=0, results_bad=0, actors_failing=rest)
+            self._mail.send(self._pools.homes[number], more)
 
-    # --- who calls, and for whom it fails
+    def _failing(self, sums: OpenSum) -> tuple[int, ...]:
+        """The actors that it failed for: each once, and once more if it did so again."""
+        if not sums.failures:
+            return ()
+        rows = np.array([int(row) for row in sums.failures], dtype=np.int64)
+        names = pl.Series(self._actors["actor"][rows].tolist(), dtype=pl.String)
+        hashes = stable_hash(names).view(np.int64)
+        times = np.minimum(np.array(list(sums.failures.values()), dtype=np.int64), ENOUGH)
+        return tuple(np.sort(np.repeat(hashes, times)).tolist())
+
+    # --- who calls
 
     def count_callers(self, minute: int) -> None:
         """Count the actors that called each tool within the breadth window before a whole minute."""
         self.minute = minute
-        self._callers.clear()
         self._counts.clear()
         if not self._pools.followed:
             return
@@ -287,59 +292,27 @@ class Panes:
         rows = places(self._tools.live[:top] & (self._tools["last_seen"][:top] >= minute - BREADTH_S - EPOCH_S))
         if len(rows) == 0:
             return
-        pool = self._pools.of(rows)
-        order = np.argsort(pool, kind="stable")
-        rows, pool = rows[order], pool[order]
+        pool = np.sort(self._pools.of(rows))
         starts = run_starts(pool)
-        for some, number in zip(np.split(rows, starts[1:]), pool[starts].tolist(), strict=True):
-            if number != NONE:
-                self._callers[number] = [some]
-                self._counts[number] = len(some)
-
-    def _count_suspects(self, numbers: list[int], second: int) -> None:
-        """Count for how many of its callers each of these tools fails, as things stand."""
-        for number in numbers:
-            self._suspects.pop(number, None)
-        parts = [(number, rows) for number in numbers for rows in self._callers.get(number, ())]
-        if not parts:
-            return
-        rows = np.concatenate([rows for _, rows in parts])
-        pool = np.repeat([number for number, _ in parts], [len(rows) for _, rows in parts])
-        tools = self._tools
-        frozen = tools["frozen"][rows] != 0
-        failing = (frozen | (tools["run_failures"][rows] > 0)) & (
-            tools["last_seen"][rows] >= second - BREADTH_S - EPOCH_S
-        )
-        rows, pool, frozen = rows[failing], pool[failing], frozen[failing]
-        if len(rows) == 0:
-            return
-        state, params = self._statistic.load(rows), self._statistic.level.params(0)
-        mean = mean_r(fold_successes(state.r, state.p0, state.successes, params.odds))
-        # A run is over when its evidence is at rest.
-        failures = np.where(mean > 1.0 / state.p0, state.run_failures, 0)
-        warned = (state.suspect_left > 0) & (state.successes < state.suspect_left)
-        found, counts = np.unique(pool[frozen | suspect(warned, failures)], return_counts=True)
-        self._suspects.update(zip(found.tolist(), counts.tolist(), strict=True))
+        sizes = np.diff(np.append(starts, len(pool)))
+        found = zip(pool[starts].tolist(), sizes.tolist(), strict=True)
+        self._counts = {number: size for number, size in found if number != NONE}
 
     # --- state
 
     def saved(self) -> dict[str, Any]:
         """Everything that cannot be found in the tables, as JSON holds it."""
         now = self.open
-        suspects = sorted([*self._pools.names[number], count] for number, count in self._suspects.items())
-        saved = {"minute": self.minute, "suspects": suspects}
         if now is None:
-            return saved
+            return {"minute": self.minute}
         tools = [[*self._pools.names[number], asdict(sums)] for number, sums in sorted(now.tools.items())]
-        return saved | {"second": now.second, "tools": tools, "probes": now.probes}
+        return {"minute": self.minute, "second": now.second, "tools": tools, "probes": now.probes}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Put back what was saved; the tables are complete."""
         self.open = None
         self._newcomers.clear()
         self.count_callers(saved.get("minute", 0))
-        told = {self._pools.number(tenant, tool): count for tenant, tool, count in saved.get("suspects", ())}
-        self._suspects = {number: count for number, count in told.items() if number != NONE}
         if "second" in saved:
             named = {self._pools.told(tenant, tool): OpenSum(**sums) for tenant, tool, sums in saved["tools"]}
             named.pop(NONE, None)

@@ -110,7 +110,7 @@ class SecondStage:
         self.pools = Pools(book.pooled, self._objectives.wanted, state.tools, state.actors, partitions)
         self._mail = Mail(number, partitions, book)
         self._owner = Owner(book.pooled, forget_after_us // SECOND)
-        self._panes = Panes(self.pools, state.tool_statistic, self._mail)
+        self._panes = Panes(self.pools, state.tools, state.actors, self._mail)
         self._blame = Blame(self.pools, book.tools, state, identities, breakers)
         self._guard = Guard(radius)
         self._requests = Requests(radius, state.actors, self._mail, partitions)

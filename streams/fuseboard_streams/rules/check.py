@@ -75,7 +75,6 @@ def _all(file: RulesFile, document: Document, base: FailureParams) -> Iterator[F
         yield from (_at(("objectives", name), each) for each in found)
         yield from _overridden(file, document, "objectives", name, found, base)
     yield from _rivals(file)
-    yield from _without_actors(file)
     yield from _targets_of_overrides(file, document)
 
 
@@ -100,28 +99,6 @@ def _rivals(file: RulesFile) -> Iterator[Finding]:
                 yield Finding(("breakers", name, "scope"), text)
             else:
                 owners[scope] = name
-
-
-def _without_actors(file: RulesFile) -> Iterator[Finding]:
-    """Tools that are judged as a whole where nobody follows for which actors they fail."""
-
-    def tests(rule: BreakerRule, scope: str) -> bool:
-        return rule.metric == "calls.failed" and rule.test.kind == "e-detector" and scope in rule.scope
-
-    by_actor = next(((name, rule) for name, rule in file.breakers.items() if tests(rule, "ACTOR_TOOL")), None)
-    for name, rule in file.breakers.items():
-        if not tests(rule, "TOOL"):
-            continue
-        path: Path = ("breakers", name, "scope", rule.scope.index("TOOL"))
-        if by_actor is None:
-            text = (
-                "for how many actors a tool fails is found by a rule on calls.failed of scope ACTOR_TOOL, and there is "
-                "none, so that this would never trip; write `scope: [ACTOR_TOOL, TOOL]`."
-            )
-            yield Finding(path, text)
-        elif names(by_actor[1].match) not in (names(rule.match), ("*", "*", "*")):
-            text = f"a tool fails for an actor only where {by_actor[0]}, whose `match` is another one, says so."
-            yield Finding(path, text, warning=True)
 
 
 # --- overrides

@@ -223,4 +223,4 @@ def test_how_calls_are_cut_shows_in_no_pane(seed: int, parts: int) -> None:
                 shard.commit()
         told_of.append((outputs, panes))
     assert told_of[0] == told_of[1]
-    assert any(pane.record.actors_suspect for pane in told_of[0][1])
+    assert any(pane.record.actors_failing for pane in told_of[0][1])

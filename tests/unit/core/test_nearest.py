@@ -114,7 +114,7 @@ def test_a_tool_as_a_whole_is_shown_by_its_owner() -> None:
     shard.begin()
     pane = Pane(
         tenant="default", tool="pay", kind=PaneKind.SUMS, ts=T0 + 1_000_000, source_shard=0, from_offset=0,
-        next_offset=1, calls=30, failures=30, actors=50, actors_suspect=2, rules_version="test", sequence=1,
+        next_offset=1, calls=30, failures=30, actors=50, actors_failing=(1, 1, 2, 2), rules_version="test", sequence=1,
     )  # fmt: skip
     marker = Pane(
         tenant="", kind=PaneKind.MARKER, ts=T0 + 2_000_000, source_shard=0, from_offset=0, next_offset=0,

@@ -17,7 +17,7 @@ from tests.support.worlds import World, ailing, hog, outage
 STARTS, BEGINS, ENDS = 40, 62, 76
 ACTORS = 200
 SECOND = 1_000_000
-AILING_S = 60.0
+AILING_S = 15.0
 EVIDENCE = (
     "r", "p0", "successes", "pending_calls", "pending_failures", "parked_calls", "parked_failures", "learned_calls",
     "learned_failures",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseboard_detectors.breadth import broad, suspect
+from fuseboard_detectors.breadth import broad
 from fuseboard_detectors.failure import FailureParams
 from fuseboard_detectors.pooled import Panes, PooledState, Sums, capped, count_pane, merge, restart
 
@@ -205,10 +205,6 @@ def test_a_tool_that_nobody_knows_yet_is_not_judged() -> None:
 
 
 # --- breadth
-
-
-def test_an_actor_is_suspect_with_its_own_evidence_or_two_failures() -> None:
-    assert suspect(np.array([True, False, False]), ints(0, 1, 2)).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize(

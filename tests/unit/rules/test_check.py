@@ -42,16 +42,11 @@ def test_metrics_and_tests(metric: str, kind: str) -> None:
         assert (6, "breakers.x.test.kind", f"{kind} does not fit {metric}; expected {expected}.") in found
 
 
-def _with_actors(metric: str, scope: str) -> str:
-    """A tool fails for actors, which have to be followed."""
-    return "[TOOL, ACTOR_TOOL]" if (metric, scope) == ("calls.failed", "TOOL") else scope
-
-
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("metric", METRICS)
 def test_metrics_and_scopes(metric: str, scope: str) -> None:
     kind = next(iter(METRICS[metric].tests))
-    found = said(breaker(metric, _with_actors(metric, scope), TESTS[kind]))
+    found = said(breaker(metric, scope, TESTS[kind]))
     if scope in METRICS[metric].scopes:
         assert found == []
     else:
@@ -95,8 +90,7 @@ def test_recoveries(metric: str) -> None:
             fitting = recoveries(METRICS[metric], kind, scope)
             assert "person" in fitting
             for by in ("probe", "clear", "window", "person"):
-                of = _with_actors(metric, scope)
-                found = said(breaker(metric, of, TESTS[kind], f"recovery: {{by: {by}}}"))
+                found = said(breaker(metric, scope, TESTS[kind], f"recovery: {{by: {by}}}"))
                 assert (by in fitting) == (found == [])
                 assert all(path == "breakers.x.recovery.by" for _, path, _ in found)
 
@@ -395,18 +389,6 @@ def test_a_tool_for_all_needs_breadth() -> None:
     assert (line, path) == (5, "breakers.x.scope[1]")
     assert says.endswith("add `breadth: {actors: 3, share: 20%, max_per_actor: 3}`.")
     assert said(breaker("signals.a", "TOOL", TESTS["signal"])) == []
-
-
-def test_a_tool_for_all_needs_to_know_for_which_actors_it_fails() -> None:
-    tool = breaker("calls.failed", "TOOL", TESTS["e-detector"])
-    ((line, path, text),) = said(tool)
-    assert (line, path) == (5, "breakers.x.scope[0]")
-    assert text.endswith("so that this would never trip; write `scope: [ACTOR_TOOL, TOOL]`.")
-    other = "  y: {metric: calls.failed, scope: ACTOR_TOOL, test: {kind: e-detector}, action: DISABLE_TOOL}\n"
-    assert said(tool + other) == []
-    assert said(tool + other.replace("}, action", "}, match: {tool: pay}, action")) == [
-        (5, "breakers.x.scope[0]", "a tool fails for an actor only where y, whose `match` is another one, says so.")
-    ]
 
 
 def test_scopes_that_stand_twice_and_patterns_that_fit_one_of_two_scopes() -> None:
