@@ -17,6 +17,7 @@ from fuseboard_schemas.codec import Encoder
 from fuseboard_schemas.keys import actor_key, partition_for
 from fuseboard_schemas.topics import by_name
 from tests.support.damage import MUTATIONS, call, reference
+from tests.support.first_stage import ALONE
 from tests.support.oracle_input import InputRecord
 from tests.support.oracle_kills import Writer, topics_for
 from tests.support.workers import calls, read, run
@@ -109,7 +110,7 @@ def test_every_bad_record_is_put_aside_and_no_good_one_is_changed(apache_kafka: 
     assert GOOD * 0.5 < len(bad) < DAMAGED
     assert len(everything) - len(bad) > GOOD, "some damage leaves a good record"
 
-    stopped = [run(apache_kafka, prefix)[-1] for prefix in (mixed, alone)]
+    stopped = [run(apache_kafka, prefix, **ALONE)[-1] for prefix in (mixed, alone)]
 
     letters = [each.decoded("DeadLetter") for each in read(apache_kafka, mixed + "dead-letters", PARTITIONS)]
     assert len(letters) == len(bad)
