@@ -3,9 +3,10 @@
 A statistical trip of an actor is a request. Requests are granted in the order of event time, then actor, as long as
 
 * the actors that the guard holds open are no more than a number (a stock), and
-* the grants of the last minute are no more than the same number (a rate),
+* the actors granted within the last minute are no more than the same number (a rate),
 
-the number being a tenth of the tenant's active actors, at least one. From the first request that is not granted on the
+the number being a tenth of the tenant's active actors, at least one. An actor that was granted within the minute counts
+once, with its newest grant: that it trips again widens no radius. From the first request that is not granted on the
 rest are one incident: whatever hits so many at once is the platform's fault or an attack on the guard's owner, and a
 person decides. Nothing more is granted until the incident is cleared or acknowledged.
 
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from fuseboard_detectors import rings
-from fuseboard_detectors.segments import I64, Bools, Places, ordinals, owners, sizes
+from fuseboard_detectors.segments import I64, Bools, Places, ordinals, owners, running_sum, sizes
 from fuseboard_schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class GuardState:
     open: I64
     """Actors that are held because of a grant."""
     grants: I64
-    """By the time of the request."""
+    """Actors, by the time of the request that was granted last."""
     newest: I64
     """The time up to which the ring has been rolled, microseconds."""
     incident: I64
@@ -94,7 +95,13 @@ def limits(active: I64, params: GuardParams) -> I64:
 
 
 def decide(
-    state: GuardState, tenant: Places, at_us: I64, actor: NDArray[Any], limit: I64, params: GuardParams
+    state: GuardState,
+    tenant: Places,
+    at_us: I64,
+    actor: NDArray[Any],
+    limit: I64,
+    params: GuardParams,
+    granted_us: I64 | None = None,
 ) -> Decisions:
     """Grant requests or withhold them, in place.
 
@@ -108,21 +115,24 @@ def decide(
         actor: numbers or names that sort as the actors do, shape (n,).
         limit: of `limits`, shape (k,).
         params: the settings.
+        granted_us: the time of the request of this actor that was granted last, microseconds, shape (n,), below 0
+            where none was; None: of nobody. What the caller does not know of counts as another actor.
     """
     n = len(tenant)
+    last = np.full(n, -1, dtype=np.int64) if granted_us is None else granted_us
     order = np.lexsort((actor, at_us, tenant))
     by_tenant, by_time, by_actor = tenant[order], at_us[order], actor[order]
     new = np.ones(n, dtype=np.bool_)
     new[1:] = (by_tenant[1:] != by_tenant[:-1]) | (by_time[1:] != by_time[:-1]) | (by_actor[1:] != by_actor[:-1])
     before = state.incident.copy()
-    granted = _grant(state, by_tenant[new], by_time[new], limit, params)
+    granted = _grant(state, by_tenant[new], by_time[new], last[order][new], limit, params)
     decisions = Decisions(np.zeros(n, np.bool_), np.zeros(n, np.bool_), (before == 0) & (state.incident > 0))
     decisions.granted[order] = granted[np.cumsum(new) - 1]
     decisions.repeated[order] = ~new
     return decisions
 
 
-def _grant(state: GuardState, tenant: Places, at_us: I64, limit: I64, params: GuardParams) -> Bools:
+def _grant(state: GuardState, tenant: Places, at_us: I64, last_us: I64, limit: I64, params: GuardParams) -> Bools:
     """Decide sorted requests without repeats: all of one tenant and cell of the ring at a time."""
     n, width = len(tenant), params.window_us // 60
     granted = np.zeros(n, dtype=np.bool_)
@@ -132,8 +142,7 @@ def _grant(state: GuardState, tenant: Places, at_us: I64, limit: I64, params: Gu
     begins = np.ones(n, dtype=np.bool_)
     begins[1:] = (tenant[1:] != tenant[:-1]) | (cell[1:] != cell[:-1])
     starts = np.flatnonzero(begins)
-    count, place, group = sizes(starts, n), ordinals(starts, n), owners(starts, n)
-    given = np.zeros(len(starts), dtype=np.int64)
+    count = sizes(starts, n)
     # One group of each tenant at a time, in order: what is granted in one counts in the next.
     turn = ordinals(np.flatnonzero(np.diff(tenant[starts], prepend=-1)), len(starts))
     for number in range(int(turn.max()) + 1):
@@ -141,18 +150,47 @@ def _grant(state: GuardState, tenant: Places, at_us: I64, limit: I64, params: Gu
         rows, begin = tenant[starts[now]], at_us[starts[now]]
         ring = state.grants[rows]
         newest = rings.roll((ring,), state.newest[rows], begin, width)
-        free = np.maximum(limit[rows] - np.maximum(state.open[rows], ring.sum(axis=1)), 0)
-        given[now] = np.minimum(np.where(state.incident[rows] > 0, 0, free), count[now])
-        rings.add(ring, newest, np.arange(len(rows)), begin, given[now], width)
+        begin_at, asked = np.cumsum(count[now]) - count[now], int(count[now].sum())
+        which, place = owners(begin_at, asked), ordinals(begin_at, asked)
+        mine = starts[now][which] + place
+        last = last_us[mine]
+        again = (last >= 0) & (newest[which] // width - last // width < CELLS)
+        blocked = state.incident[rows] > 0
+        stock = np.where(blocked, 0, limit[rows] - state.open[rows])
+        given = _fitting(begin_at, again, stock, limit[rows] - ring.sum(axis=1))
+        taken = place < given[which]
+        granted[mine] = taken
+        # An actor counts where it was granted last.
+        moved = taken & again & (last // width < cell[mine])
+        rings.add(ring, newest, which[moved], last[moved], np.full(int(moved.sum()), -1), width)
+        added = taken & (~again | moved)
+        rings.add(ring, newest, which[added], at_us[mine][added], np.ones(int(added.sum()), dtype=np.int64), width)
         state.grants[rows], state.newest[rows] = ring, newest
-        state.open[rows] += given[now]
-        short = now[given[now] < count[now]]
-        some = tenant[starts[short]]
-        first = at_us[starts[short] + given[short]]
-        state.incident[some] = np.where(state.incident[some] > 0, state.incident[some], first)
-        state.withheld[some] += (count - given)[short]
-    granted[:] = place < given[group]
+        state.open[rows] += given
+        short = np.flatnonzero(given < count[now])
+        first = at_us[(starts[now] + given)[short]]
+        state.incident[rows[short]] = np.where(blocked[short], state.incident[rows[short]], first)
+        state.withheld[rows[short]] += (count[now] - given)[short]
     return granted
+
+
+def _fitting(starts: Places, again: Bools, stock: I64, rate: I64) -> I64:
+    """How many of each group's requests are granted before the first that is not, shape (k,).
+
+    Args:
+        starts: where each group begins, shape (k,).
+        again: whether a request's actor counts in the rate already, shape (n,).
+        stock: how many more may be held, shape (k,).
+        rate: how many more may be counted, shape (k,).
+    """
+    n = len(again)
+    place, group = ordinals(starts, n), owners(starts, n)
+    new = (~again).astype(np.int64)
+    counted = running_sum(starts, new) - new
+    fits = (place < stock[group]) & (again | (counted < rate[group]))
+    given = sizes(starts, n)
+    np.minimum.at(given, group[~fits], place[~fits])
+    return given
 
 
 def release(state: GuardState, tenant: Places, actors: I64) -> None:

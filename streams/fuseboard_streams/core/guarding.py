@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from fuseboard_detectors.guard import GuardParams, GuardState, clear, decide, limits, release
+from fuseboard_streams.core.settings import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +20,7 @@ ACTIVE_S: Final = 3_600
 """An actor with an event in so many seconds is active."""
 _STALE_S: Final = 2 * ACTIVE_S
 _COLUMNS = tuple(each.name for each in fields(GuardState))
+_KEPT = ("active", "held", "lately", "withheld", "first", "why")
 _LISTED: Final = 20
 """Names in the words about an incident."""
 
@@ -30,10 +32,15 @@ class Tenant:
     state: GuardState = field(default_factory=lambda: GuardState.fresh(1))
     active: dict[str, tuple[int, int]] = field(default_factory=dict)
     """By shard: the second in which it was said, and how many actors were active."""
-    held: list[str] = field(default_factory=list)
-    """Actors that are held because of a grant."""
+    held: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Actors that are held because of a grant: their shard, and the second of its own for which that is known."""
+    lately: dict[str, int] = field(default_factory=dict)
+    """Actors of the grants of the window: the time of the request, microseconds."""
     withheld: list[str] = field(default_factory=list)
     """Actors of the incident."""
+    why: str = ""
+    """Of the incident: which limit stopped the trip of its first actor."""
+    first: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,22 @@ class Request:
     at_us: int
     shard: int
     released: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a shard says of a tenant at a whole minute: of each actor that concerns the guard, then of all."""
+
+    tenant: str
+    shard: int
+    second: int
+    """The minute, in the shard's own stream time."""
+    actor: str | None
+    """None: this is the last word of the minute; who was not named is not held with leave, and does not ask for it."""
+    held: bool
+    """Whether the actor is held with leave; else it has asked for it."""
+    active: int
+    """Actors with an event in the last hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +94,8 @@ class Guard:
         """Those whose state differs from what was saved last; one that is not in `tenants` is forgotten."""
         self.adopt(radius)
         self._waiting: dict[int, list[Request]] = {}
-        self._counts: dict[int, list[tuple[str, int, int]]] = {}
-        """Tenant, shard and active actors, by the second in which they were counted, as they came."""
+        self._said: dict[int, list[Said]] = {}
+        """By the second in which it counts, as it came."""
 
     # --- rules
 
@@ -86,13 +109,16 @@ class Guard:
         if not self.wanted:
             self.changed |= set(self.tenants)
             self.tenants = {}
-            self._counts = {}
+            self._said = {}
 
     # --- panes
 
     def heard(self, pane: Pane, second: int) -> None:
-        """A shard says how many actors of a tenant are active: that counts when the second is complete."""
-        self._counts.setdefault(second, []).append((pane.tenant, pane.source_shard, pane.actors))
+        """A shard says how things stand in a tenant: that counts when the second is complete."""
+        said = Said(
+            pane.tenant, pane.source_shard, pane.ts // SECOND, pane.actor, held=bool(pane.open), active=pane.actors
+        )
+        self._said.setdefault(second, []).append(said)
 
     def take(self, pane: Pane, second: int, *, released: bool) -> None:
         """Keep a request until its second is complete."""
@@ -101,7 +127,7 @@ class Guard:
 
     def seconds(self, before: int) -> list[int]:
         """The seconds before one that wait, ascending."""
-        return sorted(second for second in {*self._waiting, *self._counts} if second < before)
+        return sorted(second for second in {*self._waiting, *self._said} if second < before)
 
     def step(self, second: int) -> tuple[list[tuple[Request, bool]], list[Incident]]:
         """Decide the requests of a second that is complete, each granted or not, and what incidents they add to.
@@ -111,8 +137,8 @@ class Guard:
         if not self.wanted:
             asking = [each for each in self._waiting.pop(second, ()) if not each.released]
             return [(each, True) for each in sorted(asking, key=_by_time)], []
-        for name, shard, actors in self._counts.pop(second, ()):
-            self._of(name).active[str(shard)] = (second, actors)
+        for said in self._said.pop(second, ()):
+            _reconcile(self._of(said.tenant), said, second)
         several = sorted(
             self._waiting.pop(second, ()), key=lambda each: (each.tenant, not each.released, *_by_time(each))
         )
@@ -128,46 +154,72 @@ class Guard:
         return answers, incidents
 
     def _decide(self, tenant: Tenant, asking: list[Request], second: int) -> list[tuple[Request, bool]]:
+        # A shard that has been silent for so long may have lost what it knew, and will never say who is free.
+        _keep(tenant, {actor for actor, (_, known) in tenant.held.items() if known >= second - _STALE_S})
         active = sum(count for said, count in tenant.active.values() if said >= second - _STALE_S)
+        limit = limits(np.array([active], dtype=np.int64), self._params)
         # An actor counts once, whatever rules ask for it: with the first that does.
         first: dict[str, Request] = {}
         for each in asking:
             if each.actor not in tenant.held:
                 first.setdefault(each.actor, each)
-        granted = set(tenant.held)
+        before = int(tenant.state.incident[0])
         if first:
             decided = decide(
                 tenant.state,
                 np.zeros(len(first), dtype=np.int64),
                 np.array([each.at_us for each in first.values()], dtype=np.int64),
                 np.array(list(first)),
-                limits(np.array([active], dtype=np.int64), self._params),
+                limit,
                 self._params,
+                np.array([tenant.lately.get(actor, -1) for actor in first], dtype=np.int64),
             )
-            granted |= {actor for actor, free in zip(first, decided.granted.tolist(), strict=True) if free}
-        tenant.held = sorted(granted)
-        return [(each, each.actor in granted) for each in asking]
+            for each, granted in zip(first.values(), decided.granted.tolist(), strict=True):
+                if granted:
+                    tenant.held[each.actor] = each.shard, each.at_us // SECOND
+                    tenant.lately[each.actor] = max(each.at_us, tenant.lately.get(each.actor, 0))
+        oldest = int(tenant.state.newest[0]) - 2 * self._params.window_us
+        tenant.lately = {actor: at for actor, at in tenant.lately.items() if at >= oldest}
+        answers = [(each, each.actor in tenant.held) for each in asking]
+        if tenant.state.incident[0] and not before:
+            refused = next(each for each, granted in answers if not granted)
+            tenant.first, tenant.why = refused.actor, self._why(tenant, int(limit[0]))
+        return answers
+
+    def _why(self, tenant: Tenant, limit: int) -> str:
+        """Which limit stopped the first request of an incident that has just begun: nothing was granted since."""
+        if limit == 0:
+            return "no actor may be tripped automatically"
+        held = int(tenant.state.open[0])
+        most = f"and no more than {limit} may be"
+        if held >= limit:
+            return f"{_actors(held, 'is', 'are')} held already, {most}"
+        tripped = int(tenant.state.grants[0].sum())
+        return f"{_actors(tripped, 'was', 'were')} tripped within {self._params.window_us / SECOND:g} s, {most}"
 
     @staticmethod
     def _release(tenant: Tenant, several: list[Request]) -> None:
-        for each in several:
-            if each.actor in tenant.held:
-                tenant.held.remove(each.actor)
-                release(tenant.state, np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64))
+        _keep(tenant, set(tenant.held) - {each.actor for each in several})
 
     @staticmethod
     def _incident(name: str, tenant: Tenant, refused: list[Request]) -> list[Incident]:
         before = len(tenant.withheld)
         tenant.withheld = sorted({*tenant.withheld, *(each.actor for each in refused if each.tenant == name)})
-        if len(tenant.withheld) == before:
+        count = len(tenant.withheld)
+        if count == before:
             return []
         listed = ", ".join(tenant.withheld[:_LISTED])
-        more = f" and {len(tenant.withheld) - _LISTED} more" if len(tenant.withheld) > _LISTED else ""
+        more = f" and {count - _LISTED} more" if count > _LISTED else ""
+        if count == 1:
+            stopped = f"1 actor was not tripped, since {tenant.why}"
+        else:
+            others = f"the other{'s' if count > 2 else ''} since this incident was under way"
+            stopped = f"{count} actors were not tripped, {tenant.first} since {tenant.why}, {others}"
         reason = (
-            f"{len(tenant.withheld)} actors were not tripped, since {len(tenant.held)} are held already: {listed}{more}"
-            f". No more are tripped automatically until somebody acknowledges this for the tenant {name}"
+            f"{stopped}: {listed}{more}. No more are tripped automatically until somebody acknowledges this for the "
+            f"tenant {name}"
         )
-        return [Incident(name, int(tenant.state.incident[0]), len(tenant.withheld), reason)]
+        return [Incident(name, int(tenant.state.incident[0]), count, reason)]
 
     # --- people
 
@@ -177,7 +229,7 @@ class Guard:
         if found is None or not found.state.incident[0]:
             return False
         clear(found.state, np.zeros(1, dtype=np.int64))
-        found.withheld = []
+        found.withheld, found.first, found.why = [], "", ""
         self.changed.add(tenant)
         return True
 
@@ -193,7 +245,7 @@ class Guard:
         if found is None:
             return None
         state = {name: getattr(found.state, name)[0].tolist() for name in _COLUMNS}
-        return {"state": state, "active": found.active, "held": found.held, "withheld": found.withheld}
+        return {"state": state} | {name: getattr(found, name) for name in _KEPT}
 
     def saved_requests(self) -> dict[str, Any]:
         """What waits for its second."""
@@ -202,8 +254,8 @@ class Guard:
             for second, several in sorted(self._waiting.items())
             for each in several
         ]
-        counts = [[second, *each] for second, several in sorted(self._counts.items()) for each in several]
-        return {"requests": requests, "counts": counts}
+        said = [[second, *astuple(each)] for second, several in sorted(self._said.items()) for each in several]
+        return {"requests": requests, "said": said}
 
     def restore(self, tenants: Iterable[tuple[str, dict[str, Any]]], waiting: dict[str, Any]) -> None:
         """Put back what was saved, and nothing else."""
@@ -211,15 +263,45 @@ class Guard:
         for name, saved in tenants:
             found = self.tenants[name] = Tenant()
             found.active = {shard: (each[0], each[1]) for shard, each in saved["active"].items()}
-            found.held, found.withheld = list(saved["held"]), list(saved["withheld"])
+            found.held = {actor: (each[0], each[1]) for actor, each in saved["held"].items()}
+            found.lately, found.withheld = dict(saved["lately"]), list(saved["withheld"])
+            found.first, found.why = saved["first"], saved["why"]
             for column, value in saved["state"].items():
                 getattr(found.state, column)[0] = value
         self.changed.clear()
-        self._waiting, self._counts = {}, {}
+        self._waiting, self._said = {}, {}
         for second, *rest in waiting.get("requests", ()):
             self._waiting.setdefault(second, []).append(Request(*rest))
-        for second, tenant, shard, actors in waiting.get("counts", ()):
-            self._counts.setdefault(second, []).append((tenant, shard, actors))
+        for second, *rest in waiting.get("said", ()):
+            self._said.setdefault(second, []).append(Said(*rest))
+
+
+def _reconcile(tenant: Tenant, said: Said, second: int) -> None:
+    """Take in what a shard says at a whole minute; it counts in a second."""
+    if said.actor is None:
+        tenant.active[str(said.shard)] = second, said.active
+        _keep(
+            tenant,
+            {actor for actor, (shard, known) in tenant.held.items() if shard != said.shard or known >= said.second},
+        )
+        return
+    found = tenant.held.get(said.actor)
+    if found is not None:
+        tenant.held[said.actor] = said.shard, max(found[1], said.second)
+    elif said.held:
+        tenant.held[said.actor] = said.shard, said.second
+        tenant.state.open += 1
+
+
+def _keep(tenant: Tenant, actors: set[str]) -> None:
+    """Of the actors that are held, only these still are."""
+    kept = {actor: each for actor, each in tenant.held.items() if actor in actors}
+    release(tenant.state, np.zeros(1, dtype=np.int64), np.array([len(tenant.held) - len(kept)], dtype=np.int64))
+    tenant.held = kept
+
+
+def _actors(count: int, one: str, several: str) -> str:
+    return f"1 actor {one}" if count == 1 else f"{count} actors {several}"
 
 
 def _by_time(request: Request) -> tuple[int, str, str]:

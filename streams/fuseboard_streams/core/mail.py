@@ -57,6 +57,25 @@ class Mail:
         numbered = replace(pane, sequence=self.sequence[partition])
         self._out.append(PaneOutput(partition, _key(numbered), numbered))
 
+    def slip_in(self, said: Sequence[tuple[int, int, Pane]]) -> None:
+        """Send what was due when some seconds were over, behind the sums of these and before those of later ones.
+
+        A run of calls may have told the sums of many seconds before it is known what it asks for. The order is that of
+        time, as if each call came alone.
+
+        Args:
+            said: When each is due, microseconds, ascending; its partition; the pane.
+        """
+        at = len(self._out)
+        while at and _over(self._out[at - 1].record) > said[0][0]:
+            at -= 1
+        later, self._out[at:] = self._out[at:], []
+        for each in later:
+            self.sequence[each.partition] -= 1
+        queue = [(_over(each.record), each.partition, each.record) for each in later]
+        for _, partition, pane in sorted([*queue, *said], key=lambda each: each[0]):
+            self.send(partition, pane)
+
     def broadcast(self, pane: Pane) -> None:
         """Send a pane to every partition, this shard's own included: it comes back like everybody else's."""
         for partition in range(self._partitions):
@@ -85,6 +104,12 @@ class Mail:
         self.sequence = list(sequence) or [0] * self._partitions
         self._marked = [0] * self._partitions
         self._out = []
+
+
+def _over(pane: Pane) -> int:
+    """When the second was over that a tool's sums are about, or its probes; 0 for what is told at once."""
+    of_tool = pane.kind is PaneKind.PROBED or (pane.kind is PaneKind.SUMS and pane.tool is not None)
+    return (pane.ts // SECOND + 1) * SECOND if of_tool else 0
 
 
 def _key(pane: Pane) -> bytes:

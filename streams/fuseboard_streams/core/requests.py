@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
-from fuseboard_schemas.keys import Target, partition_for, tenant_key
+from fuseboard_schemas.keys import Target, parse_breaker_id, partition_for, tenant_key
 from fuseboard_schemas.records import Action, Mode, PaneKind, Scope, Severity
 from fuseboard_streams.core.breaker import Evidence, Moment, id_of
 from fuseboard_streams.core.guarding import ACTIVE_S
@@ -17,6 +16,8 @@ from fuseboard_streams.core.runs import places
 from fuseboard_streams.core.settings import SECOND
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from fuseboard_schemas.records import SignalLevel
     from fuseboard_streams.core.breaker import Breaker
     from fuseboard_streams.core.mail import Mail
@@ -73,10 +74,14 @@ class Requests:
         actors: The actors table.
         mail: Takes the panes.
         partitions: Of every topic.
+        forget_after_s: Rows of actors that have been idle for longer may be gone.
     """
 
-    def __init__(self, radius: BlastRadius | None, actors: Table, mail: Mail, partitions: int) -> None:
+    def __init__(
+        self, radius: BlastRadius | None, actors: Table, mail: Mail, partitions: int, forget_after_s: int
+    ) -> None:
         self.adopt(radius)
+        self._active_s = min(ACTIVE_S, forget_after_s)
         self._actors = actors
         self._mail = mail
         self._partitions = partitions
@@ -85,9 +90,9 @@ class Requests:
         self.granted: dict[str, list[str]] = {}
         """The rules because of which a breaker holds with leave, by its id."""
         self.waiting: list[list[Any]] = []
-        """What is told when a second is over: kind, tenant, actor, rule, time, evidence, event."""
+        """What is told when its second is over: kind, tenant, actor, rule, stream time, evidence, event."""
         self.due: int | None = None
-        """When that is, microseconds; None if nothing waits."""
+        """When the first of these is over, microseconds; None if nothing waits."""
 
     def adopt(self, radius: BlastRadius | None) -> None:
         """Another limit holds from now on."""
@@ -131,41 +136,58 @@ class Requests:
             del self.granted[key]
             self.give_back(Target(Scope.ACTOR, breaker.tenant, breaker.actor), breaker.decided_at)
 
+    def let_go(self, now_us: int) -> None:
+        """There is no guard any more: nobody is held with leave."""
+        for identity in sorted(self.granted):
+            self.give_back(parse_breaker_id(identity), now_us)
+        self.granted.clear()
+
     def give_back(self, target: Target, now_us: int) -> None:
         """Say that an actor is not held with leave, or not any more."""
         self._wait(["RELEASED", target.tenant, target.actor, None, now_us, None, None])
 
     def _wait(self, said: list[Any]) -> None:
         self.waiting.append(said)
-        self.due = max(self.due or 0, (said[4] // SECOND + 1) * SECOND)
+        self.due = _over(said) if self.due is None else min(self.due, _over(said))
+
+    def _wait_for(self, waiting: list[list[Any]]) -> None:
+        self.waiting, self.due = waiting, min(map(_over, waiting), default=None)
 
     def tell(self, now_us: int) -> None:
-        """A second is over."""
+        """Stream time has come to a time: tell what belongs to seconds that are over."""
         if self.due is None or now_us < self.due:
             return
-        waiting, self.waiting, self.due = self.waiting, [], None
-        for kind, tenant, actor, rule, time_us, evidence, event_id in waiting:
+        due = sorted((each for each in self.waiting if _over(each) <= now_us), key=_in_order)
+        self._wait_for([each for each in self.waiting if _over(each) > now_us])
+        told = []
+        for each in due:
+            kind, tenant, actor, rule, time_us, evidence, event_id = each
             pane = self._mail.pane(PaneKind(kind), tenant, None, time_us)
             said = replace(pane, actor=actor, rule=rule, evidence_log10=evidence, event_id=event_id)
-            if kind == "TRIP_REQUEST":
-                said = replace(said, actors=self._active(tenant, now_us))
-            self._mail.send(self._home(tenant), said)
+            told.append((_over(each), self._home(tenant), said))
+        self._mail.slip_in(told)
 
-    def tell_active(self, minute: int) -> None:
-        """Say at a whole minute how many actors of each tenant are active."""
+    def tell_standing(self, minute: int) -> None:
+        """Say at a whole minute which actors of each tenant hold with leave or ask for it, and how many are active.
+
+        Runs of calls are cut there, so that the count does not depend on how they came. The count is the last word.
+        """
         tenants = pl.Series(self._actors["tenant"][self._recent(minute)].tolist(), dtype=pl.String)
-        counts = tenants.value_counts().sort("").rows() if len(tenants) else []
-        for tenant, count in counts:
+        counts = dict(tenants.value_counts().rows()) if len(tenants) else {}
+        standing: dict[str, dict[str, bool]] = {tenant: {} for tenant in counts}
+        for identity in sorted({*self.granted, *(identity for identity, _ in self.asked)}):
+            target = parse_breaker_id(identity)
+            standing.setdefault(target.tenant, {})[target.actor or ""] = identity in self.granted
+        for tenant, actors in sorted(standing.items()):
             pane = self._mail.pane(PaneKind.SUMS, tenant, None, minute * SECOND)
-            self._mail.send(self._home(tenant), replace(pane, actors=count))
+            for actor, held in actors.items():
+                self._mail.send(self._home(tenant), replace(pane, actor=actor, open=held))
+            self._mail.send(self._home(tenant), replace(pane, actors=counts.get(tenant, 0)))
 
     def _recent(self, second: int) -> np.ndarray[Any, np.dtype[np.intp]]:
         top = self._actors.high_water
-        return places(self._actors.live[:top] & (self._actors["last_seen"][:top] >= second - ACTIVE_S - EPOCH_S))
-
-    def _active(self, tenant: str, now_us: int) -> int:
-        rows = self._recent(now_us // SECOND)
-        return int(np.count_nonzero(self._actors["tenant"][rows] == tenant))
+        since = second - self._active_s - EPOCH_S
+        return places(self._actors.live[:top] & (self._actors["last_seen"][:top] >= since))
 
     def _home(self, tenant: str) -> int:
         return partition_for(tenant_key(tenant), self._partitions)
@@ -175,10 +197,21 @@ class Requests:
     def saved(self) -> dict[str, Any]:
         """Everything, as JSON holds it."""
         asked = [[*key, asdict(each)] for key, each in sorted(self.asked.items())]
-        return {"asked": asked, "granted": self.granted, "waiting": self.waiting, "due": self.due}
+        return {"asked": asked, "granted": self.granted, "waiting": self.waiting}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Put back what was saved, and nothing else."""
         self.asked = {(identity, rule): Asked(**each) for identity, rule, each in saved.get("asked", ())}
         self.granted = {identity: list(rules) for identity, rules in saved.get("granted", {}).items()}
-        self.waiting, self.due = list(saved.get("waiting", ())), saved.get("due")
+        self._wait_for(list(saved.get("waiting", ())))
+
+
+def _over(said: list[Any]) -> int:
+    """When the second is over in which something was said, microseconds."""
+    over: int = (said[4] // SECOND + 1) * SECOND
+    return over
+
+
+def _in_order(said: list[Any]) -> tuple[int, str, str, str, str]:
+    kind, tenant, actor, rule, time_us, *_ = said
+    return time_us, kind, tenant, actor, rule or ""

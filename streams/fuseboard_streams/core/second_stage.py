@@ -113,7 +113,7 @@ class SecondStage:
         self._panes = Panes(self.pools, state.tools, state.actors, self._mail)
         self._blame = Blame(self.pools, book.tools, state, identities, breakers)
         self._guard = Guard(radius)
-        self._requests = Requests(radius, state.actors, self._mail, partitions)
+        self._requests = Requests(radius, state.actors, self._mail, partitions, forget_after_us // SECOND)
         self._watermark = Watermark(partitions)
         self._heard = [0] * partitions
         """The number of the last pane from each shard."""
@@ -146,7 +146,9 @@ class SecondStage:
         self._guard.rules_changed()
         self._panes.restore(self._panes.saved() if self.pools.wanted else {})
         if not self._guard.wanted:
-            self._requests.granted.clear()
+            # A home that skips these rules would count them for ever. Under the next ones it is told at once.
+            self._requests.let_go(now_us)
+            self._minute = 0
         for identity, rule in sorted(self._requests.asked):
             self._reconsider(identity, rule, now_us)
 
@@ -189,10 +191,9 @@ class SecondStage:
         if not self.wanted:
             return
         minute = int(piece.stream[0]) // SECOND // MINUTE_S * MINUTE_S
-        if minute > self._minute:
+        if self._guard.wanted and minute > self._minute:
             self._minute = minute
-            if self._guard.wanted:
-                self._requests.tell_active(minute)
+            self._requests.tell_standing(minute)
         if self.pools.wanted:
             self._panes.arrive(piece)
 
@@ -222,7 +223,7 @@ class SecondStage:
         return own if due is None else due if own is None else min(due, own)
 
     def tick(self, due_us: int) -> None:
-        """Tell about the second that ends at a time."""
+        """Tell about every second that is over at a time."""
         if self._panes.due is not None and self._panes.due <= due_us:
             self._panes.close()
         self._requests.tell(due_us)
@@ -299,8 +300,6 @@ class SecondStage:
                      not pane.failures, pane.event_id]
                 )  # fmt: skip
             case PaneKind.TRIP_REQUEST | PaneKind.RELEASED:
-                if pane.kind is PaneKind.TRIP_REQUEST:
-                    self._guard.heard(pane, second)
                 self._guard.take(pane, second, released=pane.kind is PaneKind.RELEASED)
             case PaneKind.GRANTED | PaneKind.REFUSED:
                 self._answered(pane, now_us)
@@ -457,7 +456,7 @@ class SecondStage:
         breaker = self._breakers.get(identity)
         if breaker is not None and identity in self._requests.granted:
             self._requests.changed(breaker)
-        elif pane.kind is PaneKind.GRANTED:
+        elif pane.kind is PaneKind.GRANTED and not self.waiting_for(identity):
             # The trip that this is about is not wanted any more.
             self._requests.give_back(target, now_us)
 

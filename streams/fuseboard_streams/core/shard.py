@@ -455,6 +455,8 @@ class Shard:
     def _pieces(self, stream: I64, stops: I64 | None = None) -> Iterator[slice]:
         """Runs of events that no timer interrupts, given stream time at each; timers due run before each of them.
 
+        Before anything else happens, what a run has made due for others is told: markers go by stream time.
+
         Args:
             stream: Shape (n,).
             stops: Times at which a run ends in any case, ascending.
@@ -468,6 +470,7 @@ class Shard:
                 if after < len(stops):
                     end = min(end, int(np.searchsorted(stream, stops[after], side="left")))
             yield slice(begin, end)
+            self._second.tick(int(stream[end - 1]))
             begin = end
 
     def _stops(self, piece: Piece) -> I64 | None:

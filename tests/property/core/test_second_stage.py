@@ -13,18 +13,53 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuseboard_detectors.failure import FailureParams
-from fuseboard_schemas.records import BreakerCommand, BreakerState, Cause, Override, OverrideKind, PaneKind, Scope
+from fuseboard_schemas.records import (
+    Action,
+    BreakerCommand,
+    BreakerState,
+    Cause,
+    DeniedBy,
+    Outcome,
+    Override,
+    OverrideKind,
+    PaneKind,
+    Recovery,
+    Scope,
+    Severity,
+)
+from fuseboard_streams.core.inputs import Received
 from fuseboard_streams.core.mail import PaneOutput
-from fuseboard_streams.core.ruleset import BlastRadius, RuleSet
-from fuseboard_streams.core.settings import CoreSettings
+from fuseboard_streams.core.ruleset import (
+    BlastRadius,
+    DistinctTest,
+    Match,
+    RecoveryPlan,
+    Response,
+    Rule,
+    RuleSet,
+    Rung,
+    Variant,
+)
+from fuseboard_streams.core.settings import SECOND, CoreSettings
 from fuseboard_streams.core.shard import Output, Shard
-from tests.support.calls import SEEDS, Call, prepared
+from tests.support.calls import SEEDS, T0, Call, prepared
 from tests.support.fleet import Entry, Fleet, fold, rules
 from tests.support.random_calls import cuts_of, random_calls
 from tests.support.worlds import World, outage, sick
 
 SENSITIVE = FailureParams(trip=1e4, warn=1e3, period=20, floor=0.01)
 RULES = rules(SENSITIVE)
+DENIED = Rule(
+    "denied", "actions.violating", Scope.ACTOR, Match(),
+    Variant(
+        DistinctTest(3, 100, 86_400 * SECOND),
+        Response(
+            "denied", (Rung(Action.READ_ONLY, Severity.TICKET),), recovery=RecoveryPlan(Recovery.PERSON),
+            rules_version="test",
+        ),
+    ),
+)  # fmt: skip
+DENIALS = rules(SENSITIVE, more=(DENIED,))
 SHARDS = 3
 
 
@@ -204,23 +239,59 @@ def test_a_journal_decides_everything(aborts: bool, restores: bool, seed: int) -
     assert not shard.counters.panes_missing
 
 
+def denied_too_often(seed: int) -> list[Call]:
+    """Random calls of more actors, of which a few violate a policy."""
+    rng = random.Random(seed)
+    return [
+        replace(call, outcome=Outcome.DENIED, denied_by=DeniedBy.POLICY, probe=False, gate=None, trace=f"denied-{i}")
+        if call.actor in ("actor-1", "actor-3", "actor-5", "actor-7") and rng.random() < 0.3
+        else call
+        for i, call in enumerate(random_calls(seed, 400, actors=8, step=0.2))
+    ]
+
+
+def in_parts(calls: list[Call], cuts: list[int], ruleset: RuleSet) -> tuple[list[Output], list[PaneOutput]]:
+    """What a lone shard decides and sends; every hundred calls it hears what it has sent."""
+    shard = Shard(0, 1, CoreSettings(), SEEDS, ruleset)
+    outputs: list[Output] = []
+    panes: list[PaneOutput] = []
+    heard, marker = 0, None
+    for a, b in pairwise(sorted({0, *cuts, *range(100, len(calls), 100), len(calls)})):
+        shard.begin()
+        if a % 100 == 0:
+            inbox = panes[heard:] if marker is None else [*panes[heard:], marker]
+            heard = len(panes)
+            shard.fold_panes([Received(a + i, T0 + a * SECOND, each.record) for i, each in enumerate(inbox)])
+        shard.fold_tool_calls(prepared(calls[a:b], 0, a))
+        outputs += shard.take_outputs()
+        for pane in shard.take_panes():
+            if pane.record.kind is PaneKind.MARKER:
+                marker = pane
+            else:
+                panes.append(pane)
+        shard.encode_changes(256)
+        shard.commit()
+    assert not shard.counters.panes_missing
+    return outputs, panes
+
+
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10_000), parts=st.integers(1, 60))
 def test_how_calls_are_cut_shows_in_no_pane(seed: int, parts: int) -> None:
     """One large batch, in which runs of calls span many seconds, and many small ones."""
     rng, calls = random.Random(seed), random_calls(seed, 400, step=0.2)
-    told_of = []
-    for cuts in ([], cuts_of(rng, len(calls), parts)):
-        shard = Shard(0, 1, CoreSettings(), SEEDS, RULES)
-        outputs, panes = [], []
-        for a, b in pairwise([0, *cuts, len(calls)]):
-            if a < b:
-                shard.begin()
-                shard.fold_tool_calls(prepared(calls[a:b], 0, a))
-                outputs += shard.take_outputs()
-                panes += told(shard.take_panes())
-                shard.encode_changes(256)
-                shard.commit()
-        told_of.append((outputs, panes))
-    assert told_of[0] == told_of[1]
-    assert any(pane.record.actors_failing for pane in told_of[0][1])
+    whole = in_parts(calls, [], RULES)
+    assert whole == in_parts(calls, cuts_of(rng, len(calls), parts), RULES)
+    assert any(pane.record.actors_failing for pane in whole[1])
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10_000), parts=st.integers(1, 60))
+def test_how_calls_are_cut_shows_in_no_answer_of_the_guard(seed: int, parts: int) -> None:
+    """Denials end no run of calls, but trips are asked for on them."""
+    rng, calls = random.Random(seed), denied_too_often(seed)
+    outputs, panes = in_parts(calls, [], DENIALS)
+    assert (outputs, panes) == in_parts(calls, cuts_of(rng, len(calls), parts), DENIALS)
+    kinds = {pane.record.kind for pane in panes if pane.record.rule == "denied"}
+    assert kinds == {PaneKind.TRIP_REQUEST, PaneKind.GRANTED, PaneKind.REFUSED}
+    assert any(pane.record.actor is not None for pane in panes if pane.record.kind is PaneKind.SUMS)

@@ -13,6 +13,9 @@ from fuseboard_schemas.records import (
     Action,
     BreakerCommand,
     BreakerState,
+    DeniedBy,
+    Effect,
+    Outcome,
     Override,
     OverrideKind,
     Pane,
@@ -24,8 +27,11 @@ from fuseboard_schemas.records import (
     SignalLevel,
 )
 from fuseboard_streams.core.guarding import Guard
+from fuseboard_streams.core.inputs import Received
+from fuseboard_streams.core.mail import PaneOutput
 from fuseboard_streams.core.ruleset import (
     BlastRadius,
+    DistinctTest,
     Match,
     RecoveryPlan,
     Response,
@@ -35,12 +41,12 @@ from fuseboard_streams.core.ruleset import (
     SignalTest,
     Variant,
 )
-from tests.support.calls import T0, Call
+from tests.support.calls import T0, Call, make_shard, prepared
 from tests.support.fleet import Fleet, rules
 from tests.support.worlds import World, sick
 
 SENSITIVE = FailureParams(trip=1e4, warn=1e3, period=20, floor=0.01)
-STARTS, BEGINS = 50, 62
+STARTS, BEGINS = 30, 62
 
 
 def fleet_of(actors: int, broken: int, seed: int = 1, ruleset: RuleSet | None = None) -> Fleet:
@@ -135,20 +141,43 @@ def test_an_acknowledged_incident_ends_and_the_next_one_is_another() -> None:
     assert most_held(fleet) == 1
 
 
-def request(actor: str, at: int, *, released: bool = False) -> Pane:
-    kind = PaneKind.RELEASED if released else PaneKind.TRIP_REQUEST
+def pane_of(kind: PaneKind, at: int, actor: str | None = None) -> Pane:
     return Pane(
         tenant="t", kind=kind, ts=at * 1_000_000, source_shard=0, from_offset=0, next_offset=0, actor=actor,
-        rule="r", actors=10, rules_version="v",
+        rule="r", rules_version="v",
     )  # fmt: skip
 
 
-def decided(guard: Guard, second: int, *panes: Pane) -> tuple[dict[str, bool], int]:
+def request(actor: str, at: int, *, released: bool = False) -> Pane:
+    return pane_of(PaneKind.RELEASED if released else PaneKind.TRIP_REQUEST, at, actor)
+
+
+def standing(at: int, active: int, *, shard: int = 0, **actors: bool) -> list[Pane]:
+    """What a shard says at a whole minute: who is held with leave, who asks for it, how many actors are active."""
+    sums = replace(pane_of(PaneKind.SUMS, at), source_shard=shard)
+    named = [replace(sums, actor=actor, open=held) for actor, held in actors.items()]
+    return [*named, replace(sums, actors=active)]
+
+
+def answers_to(guard: Guard, second: int, *panes: Pane) -> tuple[dict[str, bool], list[str]]:
     for pane in panes:
-        guard.heard(pane, second)
-        guard.take(pane, second, released=pane.kind is PaneKind.RELEASED)
+        if pane.kind is PaneKind.SUMS:
+            guard.heard(pane, second)
+        else:
+            guard.take(pane, second, released=pane.kind is PaneKind.RELEASED)
     answers, told = guard.step(second)
-    return {each.actor: granted for each, granted in answers}, len(told)
+    return {each.actor: granted for each, granted in answers}, [each.reason for each in told]
+
+
+def decided(guard: Guard, second: int, *panes: Pane) -> tuple[dict[str, bool], int]:
+    answers, reasons = answers_to(guard, second, *panes)
+    return answers, len(reasons)
+
+
+def held(guard: Guard) -> list[str]:
+    tenant = guard.tenants["t"]
+    assert len(tenant.held) == tenant.state.open[0]
+    return sorted(tenant.held)
 
 
 def test_who_is_free_again_makes_room() -> None:
@@ -163,10 +192,199 @@ def test_who_is_free_again_makes_room() -> None:
 def test_what_is_saved_is_everything() -> None:
     guard, again = Guard(BlastRadius()), Guard(BlastRadius())
     decided(guard, 1, request("b", 1), request("a", 1))
+    decided(guard, 5, request("a", 5, released=True))
     guard.take(request("c", 9), 9, released=False)
+    for pane in standing(9, 30, x=True):
+        guard.heard(pane, 9)
     again.restore([("t", guard.saved("t"))], guard.saved_requests())
     assert (again.saved("t"), again.saved_requests()) == (guard.saved("t"), guard.saved_requests())
     assert again.step(9) == guard.step(9)
+
+
+ENDS = ". No more are tripped automatically until somebody acknowledges this for the tenant t"
+
+
+def test_the_words_say_which_limit_stopped_a_trip() -> None:
+    guard = Guard(BlastRadius())
+    assert answers_to(guard, 1, request("a", 1))[1] == []
+    stopped = "1 actor was not tripped, since 1 actor is held already, and no more than 1 may be: b"
+    assert answers_to(guard, 2, request("b", 2))[1] == [stopped + ENDS]
+    stopped = (
+        "2 actors were not tripped, b since 1 actor is held already, and no more than 1 may be, the other since this "
+        "incident was under way: a, b"
+    )
+    assert answers_to(guard, 9, request("a", 9, released=True), request("a", 9))[1] == [stopped + ENDS]
+    assert guard.acknowledge("t")
+    stopped = "1 actor was not tripped, since 1 actor was tripped within 60 s, and no more than 1 may be: d"
+    assert answers_to(guard, 10, request("d", 10))[1] == [stopped + ENDS]
+    assert guard.acknowledge("t")
+    answers_to(guard, 120, *standing(120, 25))
+    answers_to(guard, 121, request("a", 121), request("b", 121))
+    stopped = (
+        "3 actors were not tripped, c since 2 actors are held already, and no more than 2 may be, the others since "
+        "this incident was under way: c, d, e"
+    )
+    assert answers_to(guard, 122, *(request(actor, 122) for actor in "edc"))[1] == [stopped + ENDS]
+
+
+def test_a_guard_that_allows_nobody_says_so() -> None:
+    guard = Guard(BlastRadius(at_least=0))
+    stopped = "1 actor was not tripped, since no actor may be tripped automatically: a"
+    assert answers_to(guard, 1, request("a", 1)) == ({"a": False}, [stopped + ENDS])
+
+
+def test_who_trips_again_within_the_window_widens_no_radius() -> None:
+    guard = Guard(BlastRadius())
+    for second in (1, 20, 50, 100):
+        assert decided(guard, second, request("a", second)) == ({"a": True}, 0)
+        assert decided(guard, second + 5, request("a", second + 5, released=True)) == ({}, 0)
+    # The newest grant counts for a minute.
+    assert decided(guard, 158, request("b", 158)) == ({"b": False}, 1)
+    assert guard.acknowledge("t")
+    assert decided(guard, 162, request("b", 162)) == ({"b": True}, 0)
+
+
+def test_one_flapping_actor_leaves_its_tenant_guarded_and_tripped() -> None:
+    """It is closed by probes and fails again within a minute of its trip, alone in its tenant."""
+
+    def calls(a: float, b: float) -> Iterator[Call]:
+        bad = 100 <= a < 106 or 136 <= a < 150 or 400 <= a < 420
+        for i in range(2):
+            outcome = Outcome.ERROR if bad and i else Outcome.OK
+            yield Call(a + i * 0.2, outcome, "solo", f"tool-{round(a * 2) % 8}", effect=Effect.WRITE)
+
+    fleet = Fleet(2, calls, ruleset=rules(SENSITIVE))
+    fleet.run(430)
+    assert not incidents(fleet)
+    trips = [each.at for each in fleet.trips(Scope.ACTOR)]
+    assert len(trips) == 3
+    assert trips[1] - trips[0] < 60
+
+
+# --- what a home believes is what the actors' shards know
+
+
+def test_who_is_not_named_at_a_whole_minute_is_free() -> None:
+    guard = Guard(BlastRadius((1, 1)))
+    decided(guard, 60, *standing(60, 9), *standing(60, 9, shard=1))
+    decided(guard, 90, request("a", 90), request("b", 90), replace(request("c", 90), source_shard=1))
+    decided(guard, 125, request("d", 125))
+    assert held(guard) == ["a", "b", "c", "d"]
+    # One has a grant, one's is on its way; the last was asked for after the minute.
+    decided(guard, 126, *standing(120, 9, a=True, b=False))
+    assert held(guard) == ["a", "b", "c", "d"]
+    decided(guard, 181, *standing(180, 9, d=True))
+    assert held(guard) == ["c", "d"]
+
+
+def test_who_is_named_counts() -> None:
+    """The home had no guard for a while, and forgot; who only asks is not held."""
+    guard = Guard(BlastRadius())
+    decided(guard, 60, *standing(60, 9, a=True, b=False))
+    assert held(guard) == ["a"]
+    assert decided(guard, 61, request("b", 61)) == ({"b": False}, 1)
+
+
+def test_a_shard_that_is_never_heard_again_holds_nobody() -> None:
+    guard = Guard(BlastRadius())
+    assert decided(guard, 1, request("a", 1)) == ({"a": True}, 0)
+    assert decided(guard, 7_000, request("b", 7_000)) == ({"b": False}, 1)
+    assert guard.acknowledge("t")
+    assert decided(guard, 7_300, request("b", 7_300)) == ({"b": True}, 0)
+
+
+@pytest.mark.parametrize("skips", [(), (0,), (1,), (2,), (3,), (0, 1, 2)], ids=str)
+def test_rules_without_a_guard_that_some_shards_skip_leave_nobody_held(skips: tuple[int, ...]) -> None:
+    fleet = judged_fleet()
+    without = replace(rules(SENSITIVE, more=(about("tone"), about("facts")), version="open"), blast_radius=None)
+    back = rules(SENSITIVE, more=(about("tone"), about("facts")), version="back")
+    judged(fleet, "agent-0", "tone")
+    fleet.run(20)
+    assert homes_hold(fleet) == granted_in(fleet) == {"agent-0"}
+    fleet.change(without)
+    for number in skips:
+        fleet._news.pop(number, None)
+    fleet.run(30)
+    fleet.change(back)
+    fleet.run(130)
+    assert homes_hold(fleet) == granted_in(fleet)
+    fleet.run(131)
+    judged(fleet, "agent-1", "tone")
+    fleet.run(141)
+    assert holds(fleet, "agent-1") == (set() if granted_in(fleet) == {"agent-0"} else {"tone"})
+
+
+def homes_hold(fleet: Fleet) -> set[str]:
+    return {actor for shard in fleet.shards for each in shard._second._guard.tenants.values() for actor in each.held}
+
+
+def granted_in(fleet: Fleet) -> set[str]:
+    names = {name for shard in fleet.shards for name in shard._second._requests.granted}
+    return {name.removeprefix("ACTOR:default/") for name in names}
+
+
+# --- how events are cut into batches
+
+DENIED = Rule(
+    "denied", "actions.violating", Scope.ACTOR, Match(),
+    Variant(
+        DistinctTest(3, 100, 86_400_000_000),
+        Response(
+            "denied", (Rung(Action.READ_ONLY, Severity.TICKET),), recovery=RecoveryPlan(Recovery.PERSON),
+            rules_version="test",
+        ),
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_neither_trips_nor_incidents_depend_on_batches(size: int) -> None:
+    """Two of ten actors are denied too often; forty others call soon after, within what may be one run of calls."""
+    calls = [Call(0.01 * i, actor=f"a{i}") for i in range(10)]
+    for i in range(4):
+        for j in range(2):
+            denied = Call(
+                1.1 + 0.1 * i + 0.05 * j, Outcome.DENIED, f"a{j}", trace=f"{j}-{i}", denied_by=DeniedBy.POLICY
+            )
+            calls.append(denied)
+    calls += [Call(2 + 0.05 * i, actor=f"new{i}") for i in range(40)]
+    calls.append(Call(30, actor="a5"))
+    shard = make_shard(rules=rules(more=(DENIED,)))
+    panes: list[PaneOutput] = []
+    for a in range(0, len(calls), size):
+        shard.begin()
+        shard.fold_tool_calls(prepared(calls[a : a + size], 0, a))
+        assert shard.take_outputs() == []
+        panes += shard.take_panes()
+        shard.encode_changes(256)
+        shard.commit()
+    asked = [each.record for each in panes if each.record.kind is PaneKind.TRIP_REQUEST]
+    assert [(each.actor, (each.ts - T0) // 10_000, each.actors) for each in asked] == [("a0", 130, 0), ("a1", 135, 0)]
+    # Their second is told before any later one, as if each call had come alone.
+    order = [each.record.ts // 1_000_000 for each in panes if each.record.kind is not PaneKind.MARKER]
+    assert order == sorted(order)
+    shard.begin()
+    shard.fold_panes([Received(i, T0, each.record) for i, each in enumerate(panes)])
+    answers = [each.record for each in shard.take_panes() if each.record.kind is not PaneKind.MARKER]
+    assert [(each.kind, each.actor) for each in answers] == [(PaneKind.GRANTED, "a0"), (PaneKind.REFUSED, "a1")]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_marker_does_not_overtake_what_it_speaks_of(size: int) -> None:
+    calls = [Call(1.1), Call(4, Outcome.DENIED), Call(5, Outcome.DENIED), Call(20)]
+    shard = make_shard(rules=rules())
+    passed = 0
+    for a in range(0, len(calls), size):
+        shard.begin()
+        shard.fold_tool_calls(prepared(calls[a : a + size], 0, a))
+        for each in shard.take_panes():
+            if each.record.kind is PaneKind.MARKER:
+                passed = each.record.ts
+            else:
+                assert each.record.ts >= passed
+        shard.encode_changes(256)
+        shard.commit()
+    assert passed == T0 + 20_000_000
 
 
 # --- rules other than the one about failures

@@ -15,12 +15,17 @@ PARAMS = GuardParams()
 ONE = np.zeros(1, dtype=np.intp)
 
 
-def ask(state: GuardState, *requests: tuple[int, float, str], active: int = 40) -> Decisions:
-    """Requests: tenant, time in seconds, actor."""
+def ask(
+    state: GuardState, *requests: tuple[int, float, str], active: int = 40, granted: dict[str, float] | None = None
+) -> Decisions:
+    """Requests: tenant, time in seconds, actor; when actors were granted last."""
     tenant, at, actor = zip(*requests, strict=True)
     times = np.array([round(second * SECOND) for second in at], dtype=np.int64)
     limit = limits(np.full(len(state.open), active), PARAMS)
-    return decide(state, np.array(tenant, dtype=np.intp), times, np.array(actor), limit, PARAMS)
+    last = None
+    if granted is not None:
+        last = np.array([round(granted.get(each, -1) * SECOND) for each in actor], dtype=np.int64)
+    return decide(state, np.array(tenant, dtype=np.intp), times, np.array(actor), limit, PARAMS, last)
 
 
 def test_a_tenth_of_the_active_actors_and_at_least_one() -> None:
@@ -54,13 +59,32 @@ def test_nothing_more_is_granted_until_the_incident_is_cleared() -> None:
 def test_the_rate_holds_although_the_stock_has_room() -> None:
     """Four a minute, each released at once: the fifth within the minute is one too many, after it none is."""
     state = GuardState.fresh(1)
-    for second in range(4):
-        assert ask(state, (0, second, "a")).granted.all()
+    for second, actor in enumerate("abcd"):
+        assert ask(state, (0, second, actor)).granted.all()
         release(state, ONE, np.array([1]))
     assert state.open.tolist() == [0]
-    assert not ask(state, (0, 59.9, "a")).granted[0]
+    assert not ask(state, (0, 59.9, "e")).granted[0]
     clear(state, ONE)
-    assert ask(state, (0, 62, "a")).granted[0]
+    assert ask(state, (0, 62, "e")).granted[0]
+
+
+def test_who_trips_again_within_the_minute_widens_no_radius() -> None:
+    state, granted = GuardState.fresh(1), dict[str, float]()
+    for second, actor in enumerate("abcdadaba"):
+        assert ask(state, (0, second, actor), granted=granted).granted.all()
+        release(state, ONE, np.array([1]))
+        granted[actor] = second
+    assert state.grants.sum() == 4
+    # It counts with its newest grant: of the four, only the third's is over a minute after the last but one.
+    assert ask(state, (0, 63, "x"), granted=granted).granted.all()
+    release(state, ONE, np.array([1]))
+    assert not ask(state, (0, 64.5, "y"), granted=granted).granted.any()
+
+
+def test_who_trips_again_is_held_only_if_there_is_room() -> None:
+    state = GuardState.fresh(1)
+    ask(state, *((0, 1, actor) for actor in "abcd"))
+    assert not ask(state, (0, 2, "a"), granted={"a": 1}).granted[0]
 
 
 def test_the_stock_holds_although_nothing_was_granted_lately() -> None:
@@ -124,6 +148,25 @@ def test_it_is_what_lists_say(given_requests: list[tuple[int, int, str]]) -> Non
             if not blocked:
                 grants.append(request[1])
     assert [expected[request] for request in given_requests] == found.granted.tolist()
+
+
+@given(given_requests=requests)
+def test_an_actor_counts_once_as_lists_say(given_requests: list[tuple[int, int, str]]) -> None:
+    """Second by second, everybody released at its end, so that the rate alone decides beyond it."""
+    state, last, blocked = GuardState.fresh(1), dict[str, float](), False
+    for second in sorted({at for _, at, _ in given_requests}):
+        actors = sorted({actor for _, at, actor in given_requests if at == second})
+        expected, before = list[bool](), dict(last)
+        for actor in actors:
+            counted = {each for each, at in last.items() if at > second - 61}
+            fits = sum(expected) < 4 and (actor in counted or len(counted) < 4)
+            blocked = blocked or not fits
+            expected.append(not blocked)
+            if not blocked:
+                last[actor] = second
+        found = ask(state, *((0, second, actor) for actor in actors), granted=before)
+        assert found.granted.tolist() == expected
+        release(state, ONE, state.open.copy())
 
 
 def test_a_guard_may_forbid_everything() -> None:
