@@ -32,7 +32,6 @@ from fuseboard_streams.core.owner import Owner
 from fuseboard_streams.core.panes import MINUTE_S, Panes
 from fuseboard_streams.core.pools import Pools
 from fuseboard_streams.core.requests import Requests
-from fuseboard_streams.core.rulebook import NONE
 from fuseboard_streams.core.ruleset import Response, Rung
 from fuseboard_streams.core.rulings import words_of
 from fuseboard_streams.core.settings import SECOND
@@ -281,7 +280,7 @@ class SecondStage:
             case PaneKind.SUMS if pane.tool is None:
                 if self._guard.wanted:
                     self._guard.heard(pane, second)
-            case PaneKind.SUMS if self.pools.number(pane.tenant, pane.tool or "") != NONE:
+            case PaneKind.SUMS if self.pools.follows(pane.tenant, pane.tool or ""):
                 self._counters.panes_late += late
                 self._owner.take(pane, second)
             case PaneKind.PROBED:
