@@ -58,7 +58,9 @@ class Denials:
         named = places(span != 0)
         if len(named) == 0:
             return found
-        pairs, first = np.unique(np.stack((span[named], owner_of(actor[named]))), axis=1, return_index=True)
+        pairs, first, which = np.unique(
+            np.stack((span[named], owner_of(actor[named]))), axis=1, return_index=True, return_inverse=True
+        )
         found[named] = False
         at = named[first]
         spans, owners = np.ascontiguousarray(pairs[0]), np.ascontiguousarray(pairs[1])
@@ -70,11 +72,15 @@ class Denials:
         known = rows >= 0
         self.untracked += int(np.count_nonzero(~known))
         found[at[~known]] = True
-        at, rows = at[known], rows[known]
-        fresh = table["until"][rows] <= stream[at]
-        found[at[fresh]] = True
-        table.touch("known", rows[fresh])
-        table["until"][rows[fresh]] = stream[at[fresh]] + self._lasting_us
+        # What is remembered may end between two of a run; then it is the later one that counts.
+        rows = rows[which.reshape(-1)]
+        fresh = places(rows >= 0)
+        fresh = fresh[table["until"][rows[fresh]] <= stream[named[fresh]]]
+        rows, first = np.unique(rows[fresh], return_index=True)
+        at = named[fresh[first]]
+        found[at] = True
+        table.touch("known", rows)
+        table["until"][rows] = stream[at] + self._lasting_us
         return found
 
     def forget(self) -> None:

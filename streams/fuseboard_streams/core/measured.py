@@ -173,7 +173,7 @@ class Measured:
             self._agenda.ask(rows[known], due)
 
     def tick(self, view: RuleView, owner: U64, now_us: int, bad: Bools, worse: Bools | None = None) -> None:
-        """Count n events that are known at a tick, before `advance` runs it."""
+        """Count n events that are known at a tick, a whole minute, before `advance` runs it."""
         unique, total = np.unique(owner, return_counts=True)
         numbers = self.numbers(view, unique)
         rows = self._rows(unique, numbers)

@@ -87,8 +87,10 @@ def _caps(parts: Parts, actor: int) -> Iterator[CapPortrait]:
 
 def _budgets(parts: Parts, actor: int) -> Iterator[BurnPortrait]:
     state = _spent(parts, actor)
-    for rule, mode, test, _ in _tests(parts, actor, parts.book.asking(BurnTest, Scope.ACTOR), BurnTest):
-        yield BurnPortrait(rule, mode, test.budget_micro_usd, tuple(_window(state, test, each) for each in test.pairs))
+    for rule, mode, test, basis in _tests(parts, actor, parts.book.asking(BurnTest, Scope.ACTOR), BurnTest):
+        since = parts.engine.spending.since(basis)
+        windows = tuple(_window(state, test, each, since) for each in test.pairs)
+        yield BurnPortrait(rule, mode, test.budget_micro_usd, windows)
 
 
 def _spent(parts: Parts, actor: int) -> burn.Spending:
@@ -104,14 +106,14 @@ def _spent(parts: Parts, actor: int) -> burn.Spending:
     return state
 
 
-def _window(state: burn.Spending, test: BurnTest, pair: burn.BurnPair) -> WindowPortrait:
+def _window(state: burn.Spending, test: BurnTest, pair: burn.BurnPair, since_us: int) -> WindowPortrait:
     top, bottom = pair.share
     return WindowPortrait(
         pair.long_us,
-        int(burn.within(state, pair.long_us)[0]),
+        int(burn.within(state, pair.long_us, since_us)[0]),
         -(-test.budget_micro_usd * top // bottom),
         pair.short_us,
-        int(burn.within(state, pair.short_us)[0]),
+        int(burn.within(state, pair.short_us, since_us)[0]),
         -(-test.budget_micro_usd * top * pair.short_us // (bottom * pair.long_us)),
     )
 

@@ -32,7 +32,6 @@ from fuseboard_streams.core.owner import Owner
 from fuseboard_streams.core.panes import MINUTE_S, Panes
 from fuseboard_streams.core.pools import Pools
 from fuseboard_streams.core.requests import Requests
-from fuseboard_streams.core.rulebook import NONE
 from fuseboard_streams.core.ruleset import Response, Rung
 from fuseboard_streams.core.rulings import trip_of, words_of
 from fuseboard_streams.core.settings import SECOND
@@ -291,7 +290,7 @@ class SecondStage:
             case PaneKind.SUMS if pane.tool is None:
                 if self._guard.wanted:
                     self._guard.heard(pane, second)
-            case PaneKind.SUMS if self.pools.told(pane.tenant, pane.tool or "") != NONE:
+            case PaneKind.SUMS if self.pools.hears(pane.tenant, pane.tool or ""):
                 self._counters.panes_late += late
                 self._take_sums(pane, second)
             case PaneKind.PROBED:
@@ -312,7 +311,7 @@ class SecondStage:
         """A tool in one second, which counts for its breaker in a second that is not complete yet."""
         tenant, tool = pane.tenant, pane.tool or ""
         # Without calls that count, what it says of actors is no pane of the statistic.
-        if pane.calls and self.pools.number(tenant, tool) != NONE:
+        if (pane.calls or pane.actors_failing) and self.pools.follows(tenant, tool):
             self._owner.take(pane, second)
         if pane.results and self._objectives.wanted:
             own, results = pane.ts // SECOND, (pane.results, pane.results_bad)

@@ -115,7 +115,7 @@ class Spending:
         have = places((slots >= 0) & (number != NONE))
         state = self._at(slots[have], np.full(len(have), now_us))
         for variant, some, part in _by_variant(number[have], state):
-            test, since = view.test(variant, BurnTest), self._since(view)
+            test, since = view.test(variant, BurnTest), self.since(view.bases[0])
             on[have[some]] = burn.burning(part, test.budget_micro_usd, test.pairs, since)
             until[have[some]] = burn.lasts_until(part, test.budget_micro_usd, test.pairs, since)
         return on, until
@@ -146,9 +146,13 @@ class Spending:
             self._table.free(places(self._table.live))
             self._waiting = _NOBODY
 
-    def _since(self, view: RuleView) -> int:
-        # A test's budget and windows are levels: all variants of a rule have one state.
-        value = self._objects.get(_SINCE, f"{view.bases[0]:016x}")
+    def since(self, basis: int) -> int:
+        """From when on a rule counts, microseconds of stream time; 0: from the beginning.
+
+        Args:
+            basis: What names its state. Budget and windows are levels: all variants of a rule have the same.
+        """
+        value = self._objects.get(_SINCE, f"{basis:016x}")
         return 0 if value is None else int(value)
 
     # --- undo and restore
@@ -251,7 +255,7 @@ class Spending:
         state = self._at(rows, due)
         found = []
         for rule in self._rules:
-            view, since = rule.view, self._since(rule.view)
+            view, since = rule.view, self.since(rule.view.bases[0])
             number = rule.numbers(table["actor"][rows].astype(np.int64))
             for variant, some, part in _by_variant(number, state):
                 test = view.test(variant, BurnTest)

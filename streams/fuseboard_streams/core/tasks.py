@@ -110,20 +110,22 @@ class Tasks:
         return None if self._first is None else int(whole_minute(self._first))
 
     def advance(self, to_us: int) -> None:
-        """Count the tasks that are over at a whole minute."""
-        if self._first is None or self._first > to_us:
+        """Count the tasks that are over at a whole minute, if a time is one; at others that timers have, do nothing."""
+        # Whether another's timer comes between depends on how batches were cut.
+        due = self.next_tick
+        if due is None or due > to_us:
             return
         table = self._table
         live = places(table.live[: table.high_water]).astype(np.int64)
         until = table["until"][live]
-        over = live[until <= to_us]
-        self._note_first(until[until > to_us])
+        over = live[until <= due]
+        self._note_first(until[until > due])
         if len(over) == 0:
             return
         owner, cost = table["owner"][over], table["cost"][over]
         told = table["told"][over] > 0
         for view in self.views:
-            self._count(view, owner[told], cost[told], to_us)
+            self._count(view, owner[told], cost[told], due)
         self._refer(owner.astype(np.int64), -1)
         table.free(over)
 

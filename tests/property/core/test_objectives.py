@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -11,16 +12,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuseboard_schemas.records import Decision, DeniedBy, Mode, Outcome, Signal, SignalLevel, StepKind
+from fuseboard_schemas.records import (
+    BreakerCommand,
+    Cause,
+    Decision,
+    DeniedBy,
+    Mode,
+    Outcome,
+    Signal,
+    SignalLevel,
+    StepKind,
+)
 from fuseboard_streams.core.events import DECISIONS, TRACES
 from fuseboard_streams.core.inputs import TOOL_CALLS
 from fuseboard_streams.core.rulebook import built_in
 from fuseboard_streams.core.ruleset import RuleSet
-from fuseboard_streams.core.settings import CoreSettings
+from fuseboard_streams.core.settings import SECOND, CoreSettings
 from fuseboard_streams.core.shard import Output, Shard
 from fuseboard_streams.rules.compile import compile_rules
 from tests.property.core.test_events import Step, cut, inputs_of
-from tests.support.calls import SEEDS, Call
+from tests.support.calls import SEEDS, T0, Call
 from tests.support.events import TOPICS, made
 from tests.support.objectives_model import Model, Said
 
@@ -45,11 +56,31 @@ overrides:
     set: {success: {window: 8m, target: ">60%"}, traced: {grace: 1m}, cost: {target: {p50: "<0.08"}}}
   - {match: {tool: tool-1}, set: {tools: {min: 4}}}
 """
+BREAKERS = b"""
+breakers:
+  failing:
+    metric: calls.failed
+    scope: ACTOR_TOOL
+    test: {kind: e-detector, baseline: {floor: 10%, quantile: 99%}, max_failures_per_trace: 3, warn: 20, trip: 100}
+    action: DISABLE_TOOL
+    mode: enforce
+    recovery: {by: probe, cooldown: 30s, max_cooldown: 60s, probes: 10}
+  burning:
+    metric: spend.usd
+    scope: ACTOR
+    test: {kind: burn, budget: {usd: 4.00, per: 24h}, windows: [5%/5m/30s]}
+    action: FAST_MODEL_ONLY
+    mode: enforce
+    recovery: {by: clear, quiet: 30s}
+"""
+BUSY = TEXT + BREAKERS
+"""Breakers open and close, and money is spent: there are timers at many seconds, some in no cut but one."""
 
 
 @cache
 def rules_of(text: bytes = TEXT) -> RuleSet:
-    return compile_rules(text, "test").rules
+    # Nobody is there to give leave to trips.
+    return replace(compile_rules(text, "test").rules, blast_radius=None)
 
 
 @cache
@@ -122,8 +153,13 @@ def play(
 
 
 @cache
-def played(seed: int) -> tuple[list[Output], list[bytes]]:
-    return play(subject(), history(seed))
+def played(seed: int, text: bytes = TEXT) -> tuple[list[Output], list[bytes]]:
+    return play(subject(text), history(seed))
+
+
+def of_objectives(outputs: list[Output]) -> list[Output]:
+    names = {each.rule for each in rules_of().objectives}
+    return [each for each in outputs if isinstance(each.record, Signal) and each.record.rule in names]
 
 
 def said(outputs: list[Output]) -> list[Said]:
@@ -158,10 +194,46 @@ def test_the_histories_make_every_objective_change_its_state() -> None:
     assert {(each.rule, state) for each in rules_of().objectives for state in states} <= set(found), found
 
 
+@pytest.mark.parametrize("text", [TEXT, BUSY], ids=["alone", "busy"])
 @settings(max_examples=4, deadline=None)
 @given(seed=st.sampled_from(SEEDS_OF_HISTORIES), parts=st.integers(1, 8))
-def test_split_invariance(seed: int, parts: int) -> None:
-    assert play(subject(), cut(history(seed), seed, parts))[0] == played(seed)[0]
+def test_split_invariance(text: bytes, seed: int, parts: int) -> None:
+    assert play(subject(text), cut(history(seed), seed, parts))[0] == played(seed, text)[0]
+
+
+@pytest.mark.parametrize("seed", SEEDS_OF_HISTORIES)
+def test_timers_of_others_change_nothing(seed: int) -> None:
+    """Breakers that open and close, money that is spent: whatever comes between, objectives say the same."""
+    outputs = played(seed, BUSY)[0]
+    commands = Counter(each.record.cause for each in outputs if isinstance(each.record, BreakerCommand))
+    assert {Cause.COOLDOWN_OVER, Cause.CONDITION_CLEARED} <= set(commands), commands
+    assert said(of_objectives(outputs)) == said(played(seed)[0])
+    if seed == SEEDS_OF_HISTORIES[-1]:
+        single = [(topic, [record], at + i) for topic, records, at in history(seed) for i, record in enumerate(records)]
+        assert play(subject(BUSY), single)[0] == outputs
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 2_000])
+def test_tasks_are_counted_at_whole_minutes_only(size: int) -> None:
+    """Another actor spends all the time, so that there is a tick at every second, in a batch or between two."""
+    calls = [Call(5 + i * 0.7, trace=f"trace-{i}", cost=1_000) for i in range(60)]
+    calls += [Call(60 + i * 0.4, actor="b", cost=1) for i in range(1_600)]
+    steps: list[Step] = [(TOOL_CALLS, calls[i : i + size], i) for i in range(0, len(calls), size)]
+    found = said(of_objectives(play(subject(BUSY), steps)[0]))
+    # Nothing has come of the last of them for ten minutes at 646.3 s.
+    assert [each for each in found if each[0] == "cost"] == [("cost", "a", None, "met", T0 + 660 * SECOND, 60, 0)]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_denial_counts_again_when_it_is_remembered_no_more(apart: bool) -> None:
+    """It is remembered for 15 minutes: until 901 s, which may lie within a run of calls. The window is shorter."""
+    calls = [Call(at, Outcome.DENIED, denied_by=DeniedBy.POLICY, span="x") for at in (1, 900.8, 901.3)]
+    shard = subject()
+    play(shard, [(TOOL_CALLS, calls[:1], 0)])
+    play(shard, [(TOOL_CALLS, calls[1:2], 1), (TOOL_CALLS, calls[2:], 2)] if apart else [(TOOL_CALLS, calls[1:], 1)])
+    table = shard._state.measured
+    bad = table["bad"] + table["bad_cells"].sum(axis=1)
+    assert (int(bad.max()), int(shard._state.denials["until"].max())) == (1, T0 + 1_801_300_000)
 
 
 @pytest.mark.parametrize("seed", SEEDS_OF_HISTORIES)

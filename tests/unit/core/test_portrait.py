@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from fuseboard_detectors.failure import FailureParams, initial_null
-from fuseboard_schemas.records import Decision, DeniedBy, Outcome, Severity
+from fuseboard_schemas.records import Decision, DeniedBy, Outcome, Severity, Signal
 from fuseboard_streams.core.events import DECISIONS, REQUESTS
 from fuseboard_streams.core.portrait import portrait
 from fuseboard_streams.core.portrayed import ActorPortrait, FailurePortrait
@@ -143,6 +143,28 @@ def test_money() -> None:
     assert seen(later).caps[0].spent_usd_micros == 0
     assert seen(later).budgets[0].windows[0].spent_long_usd_micros == 0
     assert seen(later, "b").caps[0].spent_usd_micros == 0
+
+
+def test_a_budget_that_is_new_does_not_count_what_was_spent_before() -> None:
+    """As the rule itself does not: what is shown burns if, and only if, the rule would fire."""
+    shard = shard_with(*(Call(i, actor=actor, cost=50_000) for i in range(60) for actor in "ab"))
+    assert seen(shard).budgets[0].windows[0].burning
+    text = TEXT.replace(b"cost-runaway:", b"cost-burning:")
+    shard.begin()
+    shard.change_rules(compile_rules(text, "f").rules, text)
+    shard.encode_changes(256)
+    shard.commit()
+    outputs = fold(shard, [Call(61 + i * 0.5, cost=10) for i in range(100)], first_offset=120)
+    (budget,) = seen(shard).budgets
+    # The cells in which the rule came into force count for nothing: those of 30 s, and of 5 s, that hold 59 s.
+    assert [(each.spent_long_usd_micros, each.spent_short_usd_micros) for each in budget.windows[:1]] == [(1_000, 520)]
+    assert not any(each.burning for each in budget.windows)
+    outputs += fold(shard, [Call(112 + i, cost=50_000) for i in range(9)], first_offset=220)
+    assert seen(shard).budgets[0].windows[0].burning
+    said = [
+        each.record.ts for each in outputs if isinstance(each.record, Signal) and each.record.rule == "cost-burning"
+    ]
+    assert said == [T0 + 117 * SECOND]
 
 
 def test_denials_by_distinct_traces() -> None:
