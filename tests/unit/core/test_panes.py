@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from fuseboard_detectors.failure import FailureParams
 from fuseboard_schemas.records import DeniedBy, Outcome, Pane, PaneKind
+from fuseboard_streams.core import panes
 from fuseboard_streams.core.ruleset import RuleSet
 from fuseboard_streams.core.settings import SECOND
 from fuseboard_streams.core.shard import Shard
@@ -52,6 +55,21 @@ def storm() -> list[Call]:
         Call(-400.0, Outcome.ERROR), Call(0.6, actor="b", tool="u"),
     ]  # fmt: skip
     return failures + others
+
+
+def test_for_whom_it_failed_is_told_in_parts_that_a_topic_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each actor stands there once, and once more if it failed for it again; what counts is told once."""
+    monkeypatch.setattr(panes, "MOST_LISTED", 4)
+    calls = [Call(0.1 * i, Outcome.ERROR, name) for i, name in enumerate("abcdabca")]
+    found = [
+        each
+        for each in told(make_shard(rules=rules(FailureParams())), [*calls, Call(1.5)])
+        if each.kind is PaneKind.SUMS and each.tool is not None
+    ]
+    assert [(each.calls, each.failures, each.results, each.actors) for each in found] == [(8, 8, 8, 4), (0, 0, 0, 4)]
+    times = Counter(actor for each in found for actor in each.actors_failing)
+    assert sorted(times.values()) == [1, 2, 2, 2]
+    assert [len(each.actors_failing) for each in found] == [4, 3]
 
 
 @pytest.mark.parametrize("ruleset", [rules(FailureParams()), measured()], ids=["followed", "measured"])
