@@ -173,7 +173,7 @@ class Pane:
     rule: str | None = None
     """Rule that asks, or whose hold it is about."""
     actor: str | None = None
-    """Actor that a request, its answer or its end is about."""
+    """Actor that a request, its answer or its end is about; in sums of a tenant, one that holds with leave or asks."""
     evidence_log10: float | None = None
     """Evidence behind a trip request, rounded to 6 digits."""
     event_id: str | None = None
@@ -185,7 +185,7 @@ class Pane:
     breaker_epoch: int | None = None
     """Epoch under which a probe was admitted, or of the breaker whose state is told."""
     open: bool = False
-    """Whether the tool's own breaker holds, for a state."""
+    """Whether the tool's own breaker holds, for a state; whether the actor does, in sums of a tenant."""
     since: int | None = None
     """Estimated onset of the failures that opened it, microseconds since 1970-01-01 UTC."""
     results: int = 0

@@ -75,11 +75,6 @@ class OpenSecond:
     probes: list[dict[str, Any]] = field(default_factory=list)
     """Results of probe calls of tools' own breakers, in the order of the log."""
 
-    @property
-    def failing(self) -> bool:
-        """Whether what has to be told depends on how things stand when it ends."""
-        return bool(self.probes) or any(each.failures for each in self.tools.values())
-
 
 class Panes:
     """Sums up one shard's calls.
@@ -124,7 +119,7 @@ class Panes:
         """Sum up a piece's calls, without duplicates.
 
         Args:
-            piece: Cut where a second ends in which something failed.
+            piece: Within a whole minute.
             counting: Which calls may count, shape (n,): on time, and their tool's own breaker is closed.
         """
         calls = piece.calls
@@ -220,8 +215,7 @@ class Panes:
 
     def stop(self, begin_us: int) -> int:
         """Where a run of events that begins at a time must end, whatever they are, microseconds."""
-        minute = (begin_us // (MINUTE_S * SECOND) + 1) * MINUTE_S * SECOND
-        return minute if self.open is None or not self.open.failing else min(minute, (self.open.second + 1) * SECOND)
+        return (begin_us // (MINUTE_S * SECOND) + 1) * MINUTE_S * SECOND
 
     def close(self) -> None:
         """The second under way is over: tell the owners."""

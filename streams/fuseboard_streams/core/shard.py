@@ -27,7 +27,7 @@ from fuseboard_streams.core.intake import Intake
 from fuseboard_streams.core.known import Known
 from fuseboard_streams.core.layout import EPOCH_S
 from fuseboard_streams.core.parts import Parts
-from fuseboard_streams.core.piece import ERROR, TIMEOUT, Piece, between_probes
+from fuseboard_streams.core.piece import Piece, between_probes
 from fuseboard_streams.core.rulebook import Rulebook
 from fuseboard_streams.core.runs import places
 from fuseboard_streams.core.second_stage import SecondStage
@@ -448,39 +448,25 @@ class Shard:
         actor = self._state.tools["actor"][tool].astype(np.int64)
         client = self._intake.windows(TOOL_CALLS, calls.client, calls.seq, actor)
         whole = Piece(calls, placed.ts, placed.stream, tool, actor, client, placed.late)
-        for piece in self._pieces(whole.stream, self._stops(whole)):
+        for piece in self._pieces(whole.stream):
             self._fold_piece(whole if piece == slice(0, len(whole)) else whole.part(piece))
         self._times.reach(TOOL_CALLS, placed)
 
-    def _pieces(self, stream: I64, stops: I64 | None = None) -> Iterator[slice]:
+    def _pieces(self, stream: I64) -> Iterator[slice]:
         """Runs of events that no timer interrupts, given stream time at each; timers due run before each of them.
 
         Before anything else happens, what a run has made due for others is told: markers go by stream time.
 
         Args:
             stream: Shape (n,).
-            stops: Times at which a run ends in any case, ascending.
         """
         begin = 0
         while begin < len(stream):
             self._run_timers(int(stream[begin]))
             end = self._piece_end(stream, begin)
-            if stops is not None:
-                after = int(np.searchsorted(stops, stream[begin], side="right"))
-                if after < len(stops):
-                    end = min(end, int(np.searchsorted(stream, stops[after], side="left")))
             yield slice(begin, end)
             self._second.tick(int(stream[end - 1]))
             begin = end
-
-    def _stops(self, piece: Piece) -> I64 | None:
-        """The ends of the seconds in which something failed, or was probed: how things stand then is told."""
-        if not self._second.wanted:
-            return None
-        outcome = piece.calls.outcome
-        telling = (outcome == ERROR) | (outcome == TIMEOUT) | piece.calls.probe
-        stops: I64 = (np.unique(piece.stream[telling] // SECOND) + 1) * SECOND
-        return stops
 
     def fold_acks(self, acks: Sequence[EnforcementAck]) -> None:
         """Remember which epoch of a breaker has been acknowledged by how many clients."""
