@@ -43,6 +43,7 @@ def test_a_tool_call_byte_by_byte() -> None:
 ADDED = {
     "Pane": {
         "sequence": 0, "breaker_epoch": None, "open": False, "since": None, "results": 0, "results_bad": 0,
+        "refuses": False,
     },
     "Heartbeat": {"nearest": ()},
 }  # fmt: skip
