@@ -26,6 +26,7 @@ from fuseboard_schemas.records import (
 )
 from fuseboard_streams.core.blame import Blame
 from fuseboard_streams.core.breaker import Evidence, Moment, id_of
+from fuseboard_streams.core.commands import shown
 from fuseboard_streams.core.doubts import Doubts
 from fuseboard_streams.core.guarding import Guard
 from fuseboard_streams.core.mail import Mail, PaneOutput
@@ -423,20 +424,35 @@ class SecondStage:
         self._counters.withheld += not granted
 
     def _incident(self, incident: Incident) -> None:
-        target = Target(Scope.TENANT, incident.tenant)
-        response = Response(GUARD, (Rung(Action.NONE),), rules_version=self._book.version)
-        # All that is said of one incident has its time, and so the same id: the last word counts.
-        moment, evidence = Moment(incident.since_us), Evidence(since_us=incident.since_us)
-        self.rulings.signal(
-            SignalLevel.WARN, target, moment, response, "trips.withheld", float(incident.actors), evidence,
-            incident.reason,
-        )  # fmt: skip
+        identity = breaker_id(Scope.TENANT, incident.tenant)
+        reason = (
+            f"{incident.reason}: fuseboard breakers ack {identity} --reason TEXT; what to look for: fuseboard runbook "
+            f"{GUARD}"
+        )
+        moment = Moment(incident.since_us)
+        self._say(SignalLevel.WARN, incident, moment, float(incident.actors), reason)
 
-    def acknowledge(self, order: Override) -> bool:
-        """A person's order about a tenant; returns whether it was meant for the guard's incident."""
+    def acknowledge(self, order: Override, now_us: int) -> bool:
+        """A person's order about a tenant; returns whether it was meant for the guard's incident only."""
         if order.scope is not Scope.TENANT or order.kind not in (OverrideKind.ACKNOWLEDGE, OverrideKind.RESET):
             return False
-        return self._guard.acknowledge(order.tenant) and order.kind is OverrideKind.ACKNOWLEDGE
+        ended = self._guard.acknowledge(order.tenant)
+        if ended is None:
+            return False
+        actors = "1 actor was" if ended.actors == 1 else f"{ended.actors} actors were"
+        reason = (
+            f"{order.person} has ended the incident in which {actors} not tripped, and actors of the tenant "
+            f"{order.tenant} are tripped automatically again: {order.reason}"
+        )
+        self._say(SignalLevel.INFO, ended, Moment(now_us, order.override_id), 0.0, shown(reason))
+        return order.kind is OverrideKind.ACKNOWLEDGE
+
+    def _say(self, level: SignalLevel, incident: Incident, moment: Moment, value: float, reason: str) -> None:
+        response = Response(GUARD, (Rung(Action.NONE),), rules_version=self._book.version)
+        self.rulings.signal(
+            level, Target(Scope.TENANT, incident.tenant), moment, response, "trips.withheld", value,
+            Evidence(since_us=incident.since_us), reason, first=(SignalLevel.WARN, incident.since_us),
+        )  # fmt: skip
 
     # --- as the shard of an actor
 
