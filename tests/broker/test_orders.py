@@ -66,6 +66,7 @@ def test_the_life_of_a_breaker_in_a_persons_hands(desk: Desk) -> None:
     assert desk.order("ack", tripped["breaker_id"], wait="0.1") | {"order": None} == {
         "order": None,
         "command": None,
+        "ended": None,
         "refused": None,
     }
     bypassed = desk.order("bypass", ACTOR, TOOL, "--for", "5m")["command"]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from tests.cli.samples import NOW, command
 from tests.cli.support import run
 
 ROOT = Path(__file__).parents[2]
+SIGNALLED = {"blast-radius"}
+"""Those that a signal names, and no rule."""
 PAGE = ROOT / "docs" / "runbooks" / "tool-failing.md"
 
 
@@ -40,7 +43,20 @@ def test_every_packaged_rule_names_one_that_is_there() -> None:
         for heading in ("Look", "What not to do"):
             assert f"\n## {heading}\n" in page
         assert not set(re.findall(r"--rule (\S+)", page)) - {rule}
-    assert set(run("runbook").stdout.split()) == set(named)
+    assert set(run("runbook").stdout.split()) == {*named, *SIGNALLED}
+
+
+def test_what_is_no_rule_has_one_like_the_others() -> None:
+    for name in SIGNALLED:
+        page = run("runbook", name).stdout
+        assert page.startswith(f"# Runbook: {name}\n")
+        for heading in ("Look", "How it ends", "What not to do"):
+            assert f"\n## {heading}\n" in page
+        for line in re.findall(r"^\$ (fuseboard .*)$", page, re.MULTILINE):
+            words = shlex.split(line)[1:]
+            options = [word for word in words if word.startswith("--")]
+            known = run(*words[: 2 if words[0] == "breakers" or words[0] == "actors" else 1], "--help").stdout
+            assert not [option for option in options if option not in known], line
 
 
 def test_the_path_in_a_command_is_a_name_too() -> None:

@@ -44,6 +44,7 @@ ADDED = {
     "Pane": {
         "sequence": 0, "breaker_epoch": None, "open": False, "since": None, "results": 0, "results_bad": 0,
         "actors_failing": (),
+        "refuses": False,
     },
     "Heartbeat": {"nearest": ()},
 }  # fmt: skip

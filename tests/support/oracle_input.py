@@ -32,7 +32,7 @@ from fuseboard_schemas.registry import PackagedResolver
 from fuseboard_schemas.topics import TopicNames
 from fuseboard_streams.core.breaker_params import BreakerParams
 from fuseboard_streams.core.prepare import prepare
-from fuseboard_streams.core.settings import SECOND, CoreSettings, HashSeeds
+from fuseboard_streams.core.settings import LEAST_FORGET_US, SECOND, CoreSettings, HashSeeds
 from fuseboard_streams.core.shard import Shard
 from fuseboard_streams.worker.outgoing import Outbox
 from fuseboard_streams.worker.rules_source import compiled
@@ -40,7 +40,7 @@ from tests.support.first_stage import FIRST_STAGE
 
 SETTINGS = CoreSettings(
     breaker=BreakerParams(forget_after_us=900 * SECOND),
-    forget_after_us=3_000 * SECOND,
+    forget_after_us=LEAST_FORGET_US,
     client_idle_us=1_800 * SECOND,
     max_traces=90,
 )

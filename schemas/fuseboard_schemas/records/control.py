@@ -185,15 +185,17 @@ class Pane:
     breaker_epoch: int | None = None
     """Epoch under which a probe was admitted, or of the breaker whose state is told."""
     open: bool = False
-    """Whether the tool's own breaker holds, for a state; whether the actor does, in sums of a tenant."""
+    """Of a state: whether the tool's breaker owns the blame. In sums of a tenant: whether the actor is held."""
     since: int | None = None
-    """Estimated onset of the failures that opened it, microseconds since 1970-01-01 UTC."""
+    """Estimated onset of the failures that opened it, microseconds since 1970-01-01 UTC; null: it takes none over."""
     results: int = 0
     """Calls that ended with OK, ERROR or TIMEOUT, probes left out, whether they count for the tool or not."""
     results_bad: int = 0
     """Of these, those that did not end with OK, all of every actor."""
     actors_failing: tuple[int, ...] = ()
     """Actors for which it failed, as hashes of their names, ascending; twice where it failed more than once."""
+    refuses: bool = False
+    """Whether the tool's own breaker lets no call pass but probes, for a state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

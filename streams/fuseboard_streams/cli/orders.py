@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from fuseboard_schemas.errors import ConfigurationError
 from fuseboard_schemas.keys import KeyFormatError, Target, breaker_id, home_partition, parse_breaker_id
-from fuseboard_schemas.records import Action, BreakerCommand, DeadLetter, Scope
+from fuseboard_schemas.records import Action, BreakerCommand, DeadLetter, Scope, Signal
 from fuseboard_schemas.topics import TopicNames, for_record
 from fuseboard_streams.cli.decode import TopicDecoder
 from fuseboard_streams.cli.one_record import send_one
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _TOPIC: Final = for_record("Override").name
 """As dead letters name it: without the prefix."""
+_GUARD: Final = "fuseboard/blast-radius"
+"""Source of what the guard says."""
 _TOOLS: Final = (Scope.ACTOR_TOOL, Scope.TOOL)
 
 
@@ -30,6 +32,8 @@ class Answer:
 
     command: BreakerCommand | None = None
     """The transition that it caused."""
+    ended: Signal | None = None
+    """The guard's last word about the incident of a tenant that it ended."""
     refused: str | None = None
     """Why it was not carried out."""
 
@@ -75,26 +79,24 @@ def give(reader: Reader, connection: Connection, order: Override, wait_s: float)
     names = TopicNames(connection.prefix)
     count = len(reader.partitions(names.overrides))
     home = home_partition(order.scope, order.tenant, order.actor, order.tool, count)
-    outputs = {names.breaker_commands: BreakerCommand, names.dead_letters: DeadLetter}
+    outputs = {names.breaker_commands: "BreakerCommand", names.dead_letters: "DeadLetter"}
+    if order.scope is Scope.TENANT:
+        outputs[names.signals] = "Signal"
     starts = {topic: reader.watermarks(topic, home).high for topic in outputs}
     offset = send_one(connection, order_message(order, names, count))
     if wait_s <= 0:
         return Answer()
-    return _Answers(reader, starts, home).wait(order, offset, wait_s)
+    return _Answers(reader, outputs, starts, home).wait(order, offset, wait_s)
 
 
 class _Answers:
     """Reads what a shard publishes from some point on."""
 
-    def __init__(self, reader: Reader, starts: dict[str, int], home: int) -> None:
+    def __init__(self, reader: Reader, outputs: dict[str, str], starts: dict[str, int], home: int) -> None:
         from confluent_kafka import TopicPartition
 
         self._reader = reader
-        commands, letters = starts
-        self._decoders = {
-            commands: TopicDecoder("BreakerCommand", reader.resolver),
-            letters: TopicDecoder("DeadLetter", reader.resolver),
-        }
+        self._decoders = {topic: TopicDecoder(record, reader.resolver) for topic, record in outputs.items()}
         reader.assign_all([TopicPartition(topic, home, offset) for topic, offset in starts.items()])
 
     def wait(self, order: Override, offset: int, seconds: float) -> Answer:
@@ -105,6 +107,8 @@ class _Answers:
                 record = self._decoders[message.topic() or ""].decode(message.value())
                 if isinstance(record, BreakerCommand) and record.event_id == order.override_id:
                     return Answer(command=record)
+                if isinstance(record, Signal) and record.event_id == order.override_id and record.source == _GUARD:
+                    return Answer(ended=record)
                 if isinstance(record, DeadLetter) and (record.topic, record.offset) == (_TOPIC, offset):
                     return Answer(refused=record.detail)
         return Answer()

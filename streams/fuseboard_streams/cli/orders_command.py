@@ -126,8 +126,8 @@ def _give(
     with Reader(connection) as reader:
         answer = orders.give(reader, connection, order, wait_s)
     _show(order, answer, wait_s, as_json=as_json)
-    # An acknowledgement changes no state, so that only a refusal is ever heard of it.
-    silent = answer.command is None and wait_s > 0 and kind != "ACKNOWLEDGE"
+    # An acknowledgement of a breaker changes no state, so that only a refusal is ever heard of it.
+    silent = answer.command is None and answer.ended is None and wait_s > 0 and kind != "ACKNOWLEDGE"
     if answer.refused is not None or silent:
         raise click.exceptions.Exit(1)
 
@@ -136,10 +136,11 @@ def _show(order: Override, answer: Answer, wait_s: float, *, as_json: bool) -> N
     from fuseboard_streams.cli.render.orders import answer_lines
 
     if not as_json:
-        click.echo("\n".join(answer_lines(order, answer.command, answer.refused, wait_s, paint())))
+        click.echo("\n".join(answer_lines(order, answer, wait_s, paint())))
         return
     from fuseboard_schemas.jsonform import to_json
 
     command = None if answer.command is None else to_json(answer.command)
-    out = {"order": to_json(order), "command": command, "refused": answer.refused}
+    ended = None if answer.ended is None else to_json(answer.ended)
+    out = {"order": to_json(order), "command": command, "ended": ended, "refused": answer.refused}
     click.echo(json.dumps(out, ensure_ascii=False))

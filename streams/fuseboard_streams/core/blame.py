@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fuseboard_detectors.ungated import NOT_OPEN
 from fuseboard_schemas.keys import Target, breaker_id
 from fuseboard_schemas.records import Cause, Scope
 from fuseboard_streams.core.breaker import Moment
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from fuseboard_streams.core.state import ShardState
 
 Bools: TypeAlias = NDArray[np.bool_]
+I64: TypeAlias = NDArray[np.int64]
 
 DISORDER_US = 5_000_000
 """Failures so long before the estimated onset are blamed on the tool too: calls are told out of order."""
@@ -40,8 +42,11 @@ class Told:
 
     epoch: int
     open: bool
+    """Whether it owns the blame: a rule about failures holds it, and nobody bypasses it."""
     closed_at: int = 0
     """Stream time at which this shard heard that it has closed: only calls that begin later count."""
+    refuses_since: int = 0
+    """Since when enforcers can know that it refuses all calls, microseconds; 0: it does not."""
 
 
 class Blame:
@@ -75,8 +80,28 @@ class Blame:
                 result[mine] = False if told.open else start[mine] > told.closed_at
         return result
 
-    def hear(self, pane: Pane, now_us: int) -> tuple[Breaker, ...]:
-        """A tool's own breaker has begun to hold, or holds no longer.
+    def refusing(self, piece: Piece) -> I64 | None:
+        """Since when each call's tool is known to refuse everybody, `NOT_OPEN` where it does not; None: nowhere."""
+        shut = [(name, told.refuses_since) for name, told in self.told.items() if told.refuses_since]
+        if not shut or not self._pools.wanted:
+            return None
+        pool = self._pools.of(piece.tool)
+        result = np.full(len(piece), NOT_OPEN, dtype=np.int64)
+        for name, since in shut:
+            number = self._pools.number(*name)
+            result[(pool == number) & (number != NONE)] = since
+        return result
+
+    def hear(self, pane: Pane, now_us: int, arrival: int) -> tuple[Breaker, ...]:
+        """A tool's own breaker has begun to hold or to refuse calls, or does no longer.
+
+        One that holds again after a bypass takes nothing over: what was found meanwhile is the actors' own.
+
+        Args:
+            pane: What its owner says.
+            now_us: Stream time of this shard.
+            arrival: When the broker appended the pane, and with it the command that enforcers obey: the times of shards
+                that are behind say nothing about who can have heard of it.
 
         Returns:
             Breakers of actors that it supersedes, to publish.
@@ -86,16 +111,21 @@ class Blame:
         if before is not None and epoch <= before.epoch:
             return ()
         self.changed.add(name)
-        for old in [old for old, each in self.told.items() if not each.open and each.closed_at < now_us - FORGET_US]:
-            del self.told[old]
-            self.changed.add(old)
-        if not pane.open:
-            self.told[name] = Told(epoch, open=False, closed_at=now_us)
+        self._forget(now_us)
+        before = before or Told(epoch, open=False)
+        closed_at = now_us if before.open and not pane.open else before.closed_at
+        heard = max(now_us, pane.ts, arrival)
+        refuses_since = (before.refuses_since or heard) if pane.refuses else 0
+        self.told[name] = Told(epoch, pane.open, closed_at, refuses_since)
+        if not pane.open or pane.since is None or self._pools.number(*name) == NONE:
             return ()
-        self.told[name] = Told(epoch, open=True)
-        if self._pools.number(*name) == NONE:
-            return ()
-        return self._take_over(*name, (pane.since or pane.ts) - DISORDER_US, now_us)
+        return self._take_over(*name, pane.since - DISORDER_US, now_us)
+
+    def _forget(self, now_us: int) -> None:
+        for name, told in list(self.told.items()):
+            if not (told.open or told.refuses_since) and told.closed_at < now_us - FORGET_US:
+                del self.told[name]
+                self.changed.add(name)
 
     def _take_over(self, tenant: str, tool: str, since_us: int, now_us: int) -> tuple[Breaker, ...]:
         actors, tools = self._state.actors, self._state.tools
@@ -132,7 +162,7 @@ class Blame:
     def saved(self, name: tuple[str, str]) -> list[Any] | None:
         """Everything about one tool, as JSON holds it; None if it is forgotten."""
         told = self.told.get(name)
-        return None if told is None else [told.epoch, told.open, told.closed_at]
+        return None if told is None else [told.epoch, told.open, told.closed_at, told.refuses_since]
 
     def restore(self, saved: Iterable[tuple[tuple[str, str], list[Any]]]) -> None:
         """Put back what was saved, and nothing else."""

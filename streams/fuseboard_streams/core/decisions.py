@@ -153,6 +153,10 @@ class Decisions:
             self._pending.append((firing.position, order, partial(self._fire, firing, piece)))
         for at in self._gates.candidates(piece, on_time).tolist():
             self._pending.append((at, _GATES, partial(self._judge, piece, at)))
+        since = self._second.refusing(piece)
+        if since is not None:
+            for at in self._gates.doubtful(piece, on_time, since).tolist():
+                self._pending.append((at, _GATES, partial(self._doubt, piece, at, int(since[at]))))
         for _, _, publish in sorted(self._pending, key=lambda p: (p[0], p[1])):
             publish()
         self._pending.clear()
@@ -188,6 +192,10 @@ class Decisions:
     def _judge(self, piece: Piece, at: int) -> None:
         """Whether a call passed a gate that was shut, by the breakers as they are before it."""
         self.fire(self._gates.judge(piece, at), piece)
+
+    def _doubt(self, piece: Piece, at: int, since: int) -> None:
+        """Whether a call passed its tool's own breaker, as far as this shard has heard of that."""
+        self._second.doubt(self._gates.doubts(piece, at, since))
 
     def _may_evict(self, failures: int) -> bool:
         return self._tools.cap.nearly_full(failures) or self._actors.cap.nearly_full(failures)

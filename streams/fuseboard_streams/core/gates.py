@@ -2,7 +2,8 @@
 
 A call is judged in its turn, by the breakers as they are before it and by when it began. Only calls of tools and actors
 with an open breaker are looked at: each row of their tables says what its breaker refuses. A row that was made, or
-restored, since says nothing; it is looked up by its names.
+restored, since says nothing; it is looked up by its names. A tool's own breaker lives in another shard: what passed
+that is a doubt (`doubts.py`) until it is certain that it was still shut.
 
 A breaker that opens within a run of calls is not in those rows yet. That never shows: `short` cuts runs to less stream
 time than any rule gives enforcers to hear of it, so that none of their later calls can be too late.
@@ -20,6 +21,7 @@ from fuseboard_detectors import ungated
 from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import BreakerState, Effect, Mode, Recovery, Scope
 from fuseboard_streams.core.breaker import id_of
+from fuseboard_streams.core.doubts import Doubt
 from fuseboard_streams.core.firing import Facts, Firing
 from fuseboard_streams.core.holds import Condition
 from fuseboard_streams.core.piece import TIMEOUT
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 Bools: TypeAlias = NDArray[np.bool_]
 Index: TypeAlias = NDArray[np.intp]
+I64: TypeAlias = NDArray[np.int64]
 Rows: TypeAlias = NDArray[np.int64]
 
 _EFFECTS: Final = tuple(Effect)
@@ -115,24 +118,54 @@ class Gates:
         """What the rules say of a candidate when it is its turn."""
         call = self._call(piece, at)
         since = [self._refusing_since(target, call.effect) for target in call.targets]
-        began, opened = np.array([call.began]), np.array([min(since)])
+        whose = "its tool" if since[0] <= since[1] else "its actor"
+        facts = _facts(call, int(piece.calls.client[at]), min(since), whose)
+        now = int(piece.stream[at])
+        return [
+            Firing(at, now, view, number, target, facts, decided=at)
+            for view, number, target in self._breaches(call, min(since), now)
+        ]
+
+    def doubtful(self, piece: Piece, on_time: Bools, since: I64) -> Index:
+        """The executed calls of a run that began too long after their tool was shut for everybody, ascending.
+
+        Args:
+            piece: n calls.
+            on_time: Which of them may decide anything, shape (n,).
+            since: When the tool was shut for everybody, as `Blame.refusing` has it, shape (n,).
+        """
+        if not self.wanted:
+            return _NO_CALLS
+        calls = piece.calls
+        executed = on_time & (calls.outcome <= TIMEOUT)
+        return places(ungated.ungated(piece.start, since, executed, calls.probe, after_us=self._least))
+
+    def doubts(self, piece: Piece, at: int, since: int) -> list[Doubt]:
+        """What the rules say of such a call when it is its turn, if the tool was still shut when it began."""
+        call = self._call(piece, at)
+        facts = _facts(call, int(piece.calls.client[at]), since, "the tool as a whole")
+        event_id = piece.calls.strings("event_id", np.array([at]))[0]
+        arrival, offset = int(piece.calls.arrival[at]), int(piece.calls.offset[at])
+        return [
+            Doubt(
+                view.rule.rule, view.rule.scope.value, call.tenant, call.actor, call.tool, arrival, since,
+                facts.value or 0.0, facts.reason, event_id, offset,
+            )
+            for view, _, _ in self._breaches(call, since, int(piece.stream[at]))
+        ]  # fmt: skip
+
+    def _breaches(self, call: _Call, since: int, now_us: int) -> Iterator[tuple[RuleView, int, Target]]:
+        """The rules for which a call is a breach that they do not know of."""
+        began, opened = np.array([call.began]), np.array([since])
         yes, no = np.array([True]), np.array([False])
-        found = []
         for view in self._views:
             tool = call.tool if view.rule.scope is Scope.ACTOR_TOOL else ""
             number = view.number(call.tenant, call.actor, tool)
             target = call.targets[view.rule.scope is Scope.ACTOR]
-            if number == NONE or self._known(view, number, target, int(piece.stream[at])):
+            if number == NONE or self._known(view, number, target, now_us):
                 continue
             if ungated.ungated(began, opened, yes, no, after_us=_after(view, number))[0]:
-                late = (call.began - min(since)) / SECOND
-                reason = (
-                    f"client {int(piece.calls.client[at])} executed {call.tool} ({call.effect}) {late:.3g} s after "
-                    f"the breaker of its {'tool' if since[0] <= since[1] else 'actor'} had opened"
-                )
-                facts = Facts(reason, value=late, since_us=min(since))
-                found.append(Firing(at, int(piece.stream[at]), view, number, target, facts, decided=at))
-        return found
+                yield view, number, target
 
     # --- rows
 
@@ -185,6 +218,14 @@ class Gates:
             and held.recovery is Recovery.PERSON
             and held.condition is not Condition.CLEARED
         )
+
+
+def _facts(call: _Call, client: int, since: int, whose: str) -> Facts:
+    late = (call.began - since) / SECOND
+    reason = (
+        f"client {client} executed {call.tool} ({call.effect}) {late:.3g} s after the breaker of {whose} had opened"
+    )
+    return Facts(reason, value=late, since_us=since)
 
 
 def _after(view: RuleView, number: int) -> int:

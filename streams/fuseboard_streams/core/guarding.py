@@ -223,15 +223,16 @@ class Guard:
 
     # --- people
 
-    def acknowledge(self, tenant: str) -> bool:
-        """Somebody knows of a tenant's incident: requests are granted again. Returns whether there was one."""
+    def acknowledge(self, tenant: str) -> Incident | None:
+        """Somebody knows of a tenant's incident: requests are granted again. Returns what has ended."""
         found = self.tenants.get(tenant)
         if found is None or not found.state.incident[0]:
-            return False
+            return None
+        ended = Incident(tenant, int(found.state.incident[0]), len(found.withheld), "")
         clear(found.state, np.zeros(1, dtype=np.int64))
         found.withheld, found.first, found.why = [], "", ""
         self.changed.add(tenant)
-        return True
+        return ended
 
     def _of(self, tenant: str) -> Tenant:
         self.changed.add(tenant)

@@ -133,11 +133,17 @@ class Rulings:
         value: float | None,
         evidence: Evidence,
         reason: str,
+        *,
+        first: tuple[SignalLevel, int] | None = None,
     ) -> None:
-        """Publish a finding; its id is a function of what it says."""
+        """Publish a finding; its id is a function of what it says.
+
+        With the level and the time of what was said `first` of the same it has that one's id: the last word counts.
+        """
         identity = breaker_id(target.scope, target.tenant, target.actor, target.tool, target.trace_id)
         at = moment.time_us if moment.offset is None else moment.offset
-        digest = blake2b(f"{identity} {response.rule} {level} {at}".encode(), digest_size=16).hexdigest()
+        named, at = first or (level, at)
+        digest = blake2b(f"{identity} {response.rule} {named} {at}".encode(), digest_size=16).hexdigest()
         signal = Signal(
             signal_id=digest,
             ts=moment.time_us,

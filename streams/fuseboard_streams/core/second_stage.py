@@ -26,6 +26,8 @@ from fuseboard_schemas.records import (
 )
 from fuseboard_streams.core.blame import Blame
 from fuseboard_streams.core.breaker import Evidence, Moment, id_of
+from fuseboard_streams.core.commands import shown
+from fuseboard_streams.core.doubts import Doubts
 from fuseboard_streams.core.guarding import Guard
 from fuseboard_streams.core.mail import Mail, PaneOutput
 from fuseboard_streams.core.owner import Owner
@@ -36,16 +38,18 @@ from fuseboard_streams.core.ruleset import Response, Rung
 from fuseboard_streams.core.rulings import trip_of, words_of
 from fuseboard_streams.core.settings import SECOND
 from fuseboard_streams.core.tool_objectives import ToolObjectives
+from fuseboard_streams.core.tool_states import ToolStates
 from fuseboard_streams.core.watermark import Watermark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fuseboard_schemas.records import Override, Pane
-    from fuseboard_streams.core.blame import Bools
+    from fuseboard_streams.core.blame import I64, Bools
     from fuseboard_streams.core.breaker import Breaker
     from fuseboard_streams.core.breakers import Breakers
     from fuseboard_streams.core.counters import ShardCounters
+    from fuseboard_streams.core.doubts import Doubt
     from fuseboard_streams.core.guarding import Incident, Request
     from fuseboard_streams.core.identity import Identities
     from fuseboard_streams.core.inputs import Received
@@ -67,7 +71,7 @@ _TO_TENANT = (PaneKind.TRIP_REQUEST, PaneKind.RELEASED)
 _TO_ACTOR = (PaneKind.GRANTED, PaneKind.REFUSED)
 _NAMES = "pane"
 """Kind of the objects in the state log."""
-_KINDS = ("tool", "tenant", "blame", "sums", "objective", "rings", "results")
+_KINDS = ("tool", "tenant", "blame", "sums", "objective", "rings", "results", "said")
 """What their names begin with, but for that of the shard."""
 
 
@@ -110,7 +114,9 @@ class SecondStage:
         self._mail = Mail(number, partitions, book)
         self._owner = Owner(book.pooled, forget_after_us // SECOND)
         self._panes = Panes(self.pools, state.tools, state.actors, self._mail)
+        self._states = ToolStates(self._mail)
         self._blame = Blame(self.pools, book.tools, state, identities, breakers)
+        self._doubts = Doubts(book, self._blame)
         self._guard = Guard(radius)
         self._requests = Requests(radius, state.actors, self._mail, partitions, forget_after_us // SECOND)
         self._watermark = Watermark(partitions)
@@ -206,6 +212,14 @@ class SecondStage:
         """Which calls may count for their actors: not those of a tool whose own breaker holds; None stands for all."""
         return self._blame.counting(piece)
 
+    def refusing(self, piece: Piece) -> I64 | None:
+        """Since when each call's tool is known to refuse everybody, as `Blame.refusing`."""
+        return self._blame.refusing(piece)
+
+    def doubt(self, several: list[Doubt]) -> None:
+        """Calls seem to have passed a tool's own breaker."""
+        self._doubts.note(several)
+
     def stop(self, begin_us: int) -> int | None:
         """Where a run of events that begins at a time must end, microseconds; None: anywhere."""
         if not self.wanted:
@@ -277,13 +291,16 @@ class SecondStage:
                 return
             self._counters.panes_missing += pane.sequence - self._heard[source] - 1
             self._heard[source] = pane.sequence
-            self._take(pane, now_us)
+            self._take(pane, now_us, received.arrival)
         passed = pane.ts // SECOND if pane.kind is PaneKind.MARKER else 0
         before = self._watermark.second
         if self._watermark.hear(source, passed, received.arrival) > before:
             self._complete(self._watermark.second, now_us)
+        for trip in self._doubts.settle(received.arrival, now_us):
+            if not self.ask(trip):
+                self._trip(trip)
 
-    def _take(self, pane: Pane, now_us: int) -> None:
+    def _take(self, pane: Pane, now_us: int, arrival: int) -> None:
         second = pane.ts // SECOND
         late, second = second < self._watermark.second, max(second, self._watermark.second)
         match pane.kind:
@@ -303,7 +320,7 @@ class SecondStage:
             case PaneKind.GRANTED | PaneKind.REFUSED:
                 self._answered(pane, now_us)
             case PaneKind.TOOL_STATE:
-                self.rulings.publish(self._blame.hear(pane, now_us))
+                self.rulings.publish(self._blame.hear(pane, now_us, arrival))
             case _:
                 return
 
@@ -391,12 +408,10 @@ class SecondStage:
         before = self._owner.frozen_by(name)
         rule = before or self._book.pooled.name
         held = None if rule is None else breaker.hold_of(rule)
-        if rule is None or (held is None) == (before is None):
-            return
-        self._owner.freeze(name, None if held is None else rule)
-        pane = self._mail.pane(PaneKind.TOOL_STATE, *name, breaker.decided_at)
-        since = None if held is None else held.evidence.since_us or held.first_since
-        self._mail.broadcast(replace(pane, rule=rule, breaker_epoch=breaker.epoch, open=held is not None, since=since))
+        # Under a bypass too: what fails while somebody lets calls through is no news about the tool.
+        if (held is None) != (before is None):
+            self._owner.freeze(name, None if held is None else rule)
+        self._states.tell(breaker, held, begins=before is None, followed=self.pools.followed)
 
     # --- as the home of a tenant
 
@@ -407,20 +422,35 @@ class SecondStage:
         self._counters.withheld += not granted
 
     def _incident(self, incident: Incident) -> None:
-        target = Target(Scope.TENANT, incident.tenant)
-        response = Response(GUARD, (Rung(Action.NONE),), rules_version=self._book.version)
-        # All that is said of one incident has its time, and so the same id: the last word counts.
-        moment, evidence = Moment(incident.since_us), Evidence(since_us=incident.since_us)
-        self.rulings.signal(
-            SignalLevel.WARN, target, moment, response, "trips.withheld", float(incident.actors), evidence,
-            incident.reason,
-        )  # fmt: skip
+        identity = breaker_id(Scope.TENANT, incident.tenant)
+        reason = (
+            f"{incident.reason}: fuseboard breakers ack {identity} --reason TEXT; what to look for: fuseboard runbook "
+            f"{GUARD}"
+        )
+        moment = Moment(incident.since_us)
+        self._say(SignalLevel.WARN, incident, moment, float(incident.actors), reason)
 
-    def acknowledge(self, order: Override) -> bool:
-        """A person's order about a tenant; returns whether it was meant for the guard's incident."""
+    def acknowledge(self, order: Override, now_us: int) -> bool:
+        """A person's order about a tenant; returns whether it was meant for the guard's incident only."""
         if order.scope is not Scope.TENANT or order.kind not in (OverrideKind.ACKNOWLEDGE, OverrideKind.RESET):
             return False
-        return self._guard.acknowledge(order.tenant) and order.kind is OverrideKind.ACKNOWLEDGE
+        ended = self._guard.acknowledge(order.tenant)
+        if ended is None:
+            return False
+        actors = "1 actor was" if ended.actors == 1 else f"{ended.actors} actors were"
+        reason = (
+            f"{order.person} has ended the incident in which {actors} not tripped, and actors of the tenant "
+            f"{order.tenant} are tripped automatically again: {order.reason}"
+        )
+        self._say(SignalLevel.INFO, ended, Moment(now_us, order.override_id), 0.0, shown(reason))
+        return order.kind is OverrideKind.ACKNOWLEDGE
+
+    def _say(self, level: SignalLevel, incident: Incident, moment: Moment, value: float, reason: str) -> None:
+        response = Response(GUARD, (Rung(Action.NONE),), rules_version=self._book.version)
+        self.rulings.signal(
+            level, Target(Scope.TENANT, incident.tenant), moment, response, "trips.withheld", value,
+            Evidence(since_us=incident.since_us), reason, first=(SignalLevel.WARN, incident.since_us),
+        )  # fmt: skip
 
     # --- as the shard of an actor
 
@@ -479,6 +509,7 @@ class SecondStage:
             "watermark": self._watermark.saved(),
             "probes": self._probes,
             "asking": self._guard.saved_requests(),
+            "doubts": self._doubts.saved(),
         }
         _put(objects, "", shard)
         for second in sorted(self._owner.touched):
@@ -490,6 +521,8 @@ class SecondStage:
             _put(objects, json.dumps(["tenant", tenant]), self._guard.saved(tenant))
         for name in sorted(self._blame.changed):
             _put(objects, json.dumps(["blame", *name]), self._blame.saved(name))
+        for name in sorted(self._states.changed):
+            _put(objects, json.dumps(["said", *name]), self._states.saved(name))
 
     def _record_objectives(self, objects: Objects) -> None:
         measured = self._objectives
@@ -504,7 +537,7 @@ class SecondStage:
         """What has been put into the state is there for good."""
         self._objectives.kept()
         self._owner.touched.clear()
-        for changed in (self._owner.changed, self._guard.changed, self._blame.changed):
+        for changed in (self._owner.changed, self._guard.changed, self._blame.changed, self._states.changed):
             changed.clear()
 
     def load(self, objects: Objects) -> None:
@@ -536,6 +569,8 @@ class SecondStage:
         tenants = [(key[0], each) for key, each in found["tenant"].items()]
         self._guard.restore(tenants, shard.get("asking", {}))
         self._blame.restore(((key[0], key[1]), each) for key, each in found["blame"].items())
+        self._states.restore(((key[0], key[1]), each) for key, each in found["said"].items())
+        self._doubts.restore(shard.get("doubts", ()))
 
 
 def _key(name: tuple[str, ...]) -> Key:

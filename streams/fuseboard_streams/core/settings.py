@@ -17,6 +17,10 @@ MOST_PRIORS = 50
 """A row says in two bytes which overrides and which prior its key has: 564 sets of overrides, times these."""
 
 
+LEAST_FORGET_US = 3_660 * SECOND
+"""Who was active in the last hour, and who called a tool in the last ten minutes, is counted at whole minutes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prior:
     """The prior failure rate Beta(alpha, beta) of the tools that match both patterns."""
@@ -44,7 +48,10 @@ class CoreSettings:
     max_event_usd: int = 10_000
     """Dollars that one event may cost; more is a wrong unit, and dead-lettered like a cost below zero."""
     forget_after_us: int = 7 * 86_400 * SECOND
-    """An actor or tool idle for longer starts from the prior when it returns."""
+    """An actor or tool idle for longer starts from the prior when it returns.
+
+    A worker takes no less than `LEAST_FORGET_US`: below it a checkpoint would free rows that are still counted.
+    """
     client_idle_us: int = 3_600 * SECOND
     """A client idle for longer is a new client."""
     max_actors: int = 4_000_000

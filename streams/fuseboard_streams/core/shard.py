@@ -487,11 +487,11 @@ class Shard:
             self.counters.overrides += 1
             problem = self._refused(order, arrival)
             if problem is None and self._state.orders.add(order.override_id):
-                if self._second.acknowledge(order):
-                    continue
-                target = Target(order.scope, order.tenant, order.actor, order.tool, order.trace_id)
                 # A shard that has seen no call has no time of its own yet.
                 now = self.stream_time or arrival
+                if self._second.acknowledge(order, now):
+                    continue
+                target = Target(order.scope, order.tenant, order.actor, order.tool, order.trace_id)
                 ordered = self._breakers.order(target, order, Moment(now, order.override_id, offset))
                 for rule in ordered.let_go:
                     self._engine.let_go(target, rule)

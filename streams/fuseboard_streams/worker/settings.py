@@ -17,7 +17,7 @@ from fuseboard_detectors.failure import FailureParams
 from fuseboard_schemas.errors import ConfigurationError
 from fuseboard_schemas.topics import PREFIX
 from fuseboard_streams.core.breaker_params import BreakerParams
-from fuseboard_streams.core.settings import CoreSettings
+from fuseboard_streams.core.settings import LEAST_FORGET_US, SECOND, CoreSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -164,7 +164,7 @@ def load_settings(
 
     Raises:
         ConfigurationError: The file cannot be read, or a setting is unknown, has an unusable value, or is what rules
-            say.
+            say; or actors would be forgotten within the hour over which they are counted.
     """
     content = file if file is None or not hasattr(file, "read_bytes") else _read(file)
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
@@ -180,6 +180,7 @@ def load_settings(
     except ValidationError as error:
         raise ConfigurationError(_explain(error)) from None
     _refuse_without_effect(settings.core)
+    _refuse_forgetful(settings.core)
     return settings
 
 
@@ -211,6 +212,16 @@ def _refuse_without_effect(core: CoreSettings) -> None:
                     f"settings file, and {_ENV_PREFIX}{table.replace('.', '__').upper()}__{name.upper()}, and apply a "
                     "rules file with `fuseboard rules apply`."
                 )
+
+
+def _refuse_forgetful(core: CoreSettings) -> None:
+    """Refuse to forget what is still counted: results would depend on when the checkpoint comes round."""
+    if core.forget_after_us < LEAST_FORGET_US:
+        raise ConfigurationError(
+            f"[core] forget_after_us is {core.forget_after_us} ({core.forget_after_us / SECOND:g} s), expected at "
+            f"least {LEAST_FORGET_US} (61 minutes): who was active is counted over the last hour. Raise it in the "
+            f"settings file, or as {_ENV_PREFIX}CORE__FORGET_AFTER_US."
+        )
 
 
 def _read(path: Any) -> dict[str, Any]:  # noqa: ANN401 - a path

@@ -19,6 +19,7 @@ from fuseboard_schemas.records import (
     BreakerState,
     Cause,
     DeniedBy,
+    Mode,
     Outcome,
     Override,
     OverrideKind,
@@ -38,6 +39,7 @@ from fuseboard_streams.core.ruleset import (
     Rule,
     RuleSet,
     Rung,
+    UngatedTest,
     Variant,
 )
 from fuseboard_streams.core.settings import SECOND, CoreSettings
@@ -106,6 +108,30 @@ def changing(seed: int) -> Fleet:
         fleet.change(ruleset)
         fleet.run(fleet.now + 6.5)
     fleet.run(100)
+    return fleet
+
+
+@cache
+def disobeying(seed: int) -> Fleet:
+    """A fleet whose agents go on calling a tool that is off, which somebody bypasses for a while, and trips again."""
+    response = Response("gate-bypassed", (Rung(Action.HALT),), Mode.WARN, RecoveryPlan(Recovery.PERSON))
+    gates = Rule("gate-bypassed", "calls.ungated", Scope.ACTOR, Match(), Variant(UngatedTest(5_000_000), response))
+    ruleset = rules(SENSITIVE, more=(gates,))
+    fleet = Fleet(SHARDS, outage(seed, 12, 25, 70, every=0.8), seed=seed, ruleset=ruleset, obeys=False)
+    for until, kind, expires_s in (
+        (45, OverrideKind.BYPASS, 55),
+        (60, OverrideKind.RESET, None),
+        (70, OverrideKind.TRIP, 80),
+    ):
+        fleet.run(until)
+        fleet.order(
+            Override(
+                override_id=f"o-{until}", ts=0, scope=Scope.TOOL, tenant="default", tool="tool-0", kind=kind,
+                action=Action.DISABLE_TOOL if kind is OverrideKind.TRIP else Action.NONE, person="kim", reason="seen",
+                expires_at=None if expires_s is None else T0 + expires_s * 1_000_000,
+            )
+        )  # fmt: skip
+    fleet.run(90)
     return fleet
 
 
@@ -223,6 +249,15 @@ def test_rules_that_change_leave_nothing_behind() -> None:
     assert freed
 
 
+def test_who_does_not_obey_is_told_of_whatever_people_order() -> None:
+    for seed in (1, 2):
+        fleet = disobeying(seed)
+        assert len(fleet.trips(Scope.TOOL)) >= 1
+        assert any("as a whole" in (each.reason or "") for each in fleet.signals(Scope.ACTOR))
+        states = [each.record.state for each in fleet.commands(Scope.TOOL)]  # type: ignore[union-attr]
+        assert {BreakerState.FORCED_CLOSED, BreakerState.FORCED_OPEN} <= set(states)
+
+
 @pytest.mark.parametrize(
     ("aborts", "restores"), [(False, False), (True, False), (False, True)], ids=["cuts", "aborts", "restores"]
 )
@@ -230,10 +265,10 @@ def test_rules_that_change_leave_nothing_behind() -> None:
 @given(seed=st.integers(0, 10_000))
 def test_a_journal_decides_everything(aborts: bool, restores: bool, seed: int) -> None:
     """Whatever a shard decides and sends follows from what it was given, in its order."""
-    rng, fleet = random.Random(seed), (run if seed % 3 else changing)(1 + seed % 2)
+    rng, fleet = random.Random(seed), (run, changing, disobeying)[seed // SHARDS % 3](1 + seed % 2)
     number = seed % SHARDS
     entries = cut(fleet.journals[number], rng)
-    outputs, panes, shard = replay(number, entries, rng, aborts=aborts, restores=restores)
+    outputs, panes, shard = replay(number, entries, rng, aborts=aborts, restores=restores, ruleset=fleet.ruleset)
     assert panes == fleet.panes[number]
     assert outputs == fleet.outputs[number]
     assert not shard.counters.panes_missing

@@ -134,11 +134,29 @@ def test_an_acknowledged_incident_ends_and_the_next_one_is_another() -> None:
     fleet = fleet_of(5, 5)
     fleet.run(80)
     assert len(incidents(fleet)) == 1
+    (told,) = incidents(fleet).values()
+    assert "fuseboard breakers ack TENANT:default --reason" in (told.reason or "")
+    assert (told.reason or "").endswith("fuseboard runbook blast-radius")
     fleet.order(order(OverrideKind.ACKNOWLEDGE))
     fleet.run(92)
     # One actor is still held, so that nobody else may be: what is asked now is an incident of its own.
     assert len(incidents(fleet)) == 2
     assert most_held(fleet) == 1
+
+
+@pytest.mark.parametrize("kind", [OverrideKind.ACKNOWLEDGE, OverrideKind.RESET])
+def test_the_end_of_an_incident_is_the_last_word_about_it(kind: OverrideKind) -> None:
+    fleet = fleet_of(5, 5)
+    fleet.run(80)
+    (before,) = incidents(fleet).values()
+    fleet.order(order(kind))
+    (after,) = incidents(fleet).values()
+    assert (before.level, after.level) == (SignalLevel.WARN, SignalLevel.INFO)
+    assert after.signal_id == before.signal_id
+    assert (after.source, after.event_id, after.value) == ("fuseboard/blast-radius", f"o-{kind}", 0)
+    assert after.since == before.since == before.ts < after.ts
+    assert (after.reason or "").startswith("kim has ended the incident in which 4 actors were not tripped")
+    assert not fleet.commands(Scope.TENANT)
 
 
 def pane_of(kind: PaneKind, at: int, actor: str | None = None) -> Pane:

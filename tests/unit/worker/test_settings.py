@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from fuseboard_schemas.errors import ConfigurationError
+from fuseboard_streams.core.guarding import ACTIVE_S
+from fuseboard_streams.core.panes import BREADTH_S, MINUTE_S
 from fuseboard_streams.core.settings import CoreSettings
 from fuseboard_streams.worker.settings import load_settings
 
@@ -80,6 +82,17 @@ def test_what_rules_say_may_stand_there_as_it_is() -> None:
 def test_a_misspelt_threshold_is_refused(core: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         load_settings({"core": core})
+
+
+def test_what_is_still_counted_is_not_forgotten() -> None:
+    least = 61 * 60_000_000
+    with pytest.raises(
+        ConfigurationError, match=r"forget_after_us is 3659999999 \(3660 s\), expected at least 3660000000"
+    ):
+        load_settings({"core": {"forget_after_us": least - 1}})
+    assert load_settings({"core": {"forget_after_us": least}}).core.forget_after_us == least
+    assert least >= (ACTIVE_S + MINUTE_S) * 1_000_000
+    assert least >= (BREADTH_S + MINUTE_S) * 1_000_000
 
 
 def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

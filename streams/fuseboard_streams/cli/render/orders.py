@@ -9,25 +9,25 @@ from fuseboard_streams.cli.render.text import PLAIN, Paint, clock, printable
 
 if TYPE_CHECKING:
     from fuseboard_schemas.records import BreakerCommand, Override
+    from fuseboard_streams.cli.orders import Answer
 
 
-def answer_lines(
-    order: Override, command: BreakerCommand | None, refused: str | None, wait_s: float, paint: Paint = PLAIN
-) -> list[str]:
+def answer_lines(order: Override, answer: Answer, wait_s: float, paint: Paint = PLAIN) -> list[str]:
     """Return what the worker made of an order.
 
     Args:
         order: What was ordered.
-        command: The transition that it caused, if any was heard of.
-        refused: Why it was refused, if it was.
+        answer: What was heard of it.
         wait_s: How long an answer was waited for, in seconds.
         paint: Adds the colours.
     """
     target = printable(who(order.tenant, order.actor, order.tool))
-    if refused is not None:
-        return [paint("refused: ", "red bold") + printable(refused)]
-    if command is not None:
-        return [_done(command, target, paint)]
+    if answer.refused is not None:
+        return [paint("refused: ", "red bold") + printable(answer.refused)]
+    if answer.command is not None:
+        return [_done(answer.command, target, paint)]
+    if answer.ended is not None:
+        return [printable(answer.ended.reason or "the incident has ended")]
     name = f"order {printable(order.override_id)} for {target} is sent"
     if str(order.kind) == "ACKNOWLEDGE":
         seen = f"; no refusal within {wait_s:g} s" if wait_s else ""
