@@ -6,6 +6,7 @@ When a shard hears from others is each run's own, and so is what follows from th
 from __future__ import annotations
 
 import atexit
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,7 +18,9 @@ FIRST_STAGE = (
     .replace("scope: [ACTOR_TOOL, TOOL]", "scope: ACTOR_TOOL")
     .replace("    breadth: {actors: 3, share: 20%, max_per_actor: 3}\n", "")
     .replace("tenant_actors: 10%", "tenant_actors: 100%")
+    .replace("per: TOOL", "per: ACTOR_TOOL")
 )
+assert not re.search(r"(scope|per): (TOOL|TENANT|\[.*, TOOL)", FIRST_STAGE)
 
 
 def _written() -> str:

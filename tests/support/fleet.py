@@ -177,8 +177,8 @@ class Fleet:
         if calls:
             self._offset[number] += len(calls)
             self._heard[number] = self.now
-        elif shard.stream_time and self.now - self._heard[number] >= IDLE_S:
-            entry.advance = max(shard.stream_time, T0 + round((self.now - IDLE_S) * SECOND))
+        elif shard.clock and self.now - self._heard[number] >= IDLE_S:
+            entry.advance = max(shard.clock, T0 + round((self.now - IDLE_S) * SECOND))
         self._run(number, entry)
 
     def order(self, order: Override) -> None:

@@ -182,7 +182,7 @@ class _Replayer:
             self._result.changes += 1
         shard.fold(work.inputs)
         if head.advanced_us:
-            shard.advance(shard.stream_time + head.advanced_us)
+            shard.advance(shard.clock + head.advanced_us)
         self._keep([self._outbox.decision(self._number, each) for each in shard.take_outputs()])
         told = [each for each in shard.take_panes() if each.record.kind is not PaneKind.MARKER]
         self._result.panes += [self._outbox.pane(self._number, each) for each in told]

@@ -276,12 +276,17 @@ class SecondStage:
             return partition_for(home_key(Scope.ACTOR, pane.tenant, pane.actor or "", None), self._partitions)
         return None
 
+    @property
+    def complete_us(self) -> int:
+        """The time before which everything has been heard, microseconds; 0 if nothing has."""
+        return self._watermark.second * SECOND
+
     def hear(self, received: Received[Pane], now_us: int) -> None:
         """Take in a pane that `refuse` lets in.
 
         Args:
             received: The pane.
-            now_us: Stream time of this shard.
+            now_us: Stream time of this shard, or the pane's own before its first event.
         """
         pane, source = received.record, received.record.source_shard
         self._used = True

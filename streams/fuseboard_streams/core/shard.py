@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fuseboard_detectors.failure import fold_successes, mean_r
 from fuseboard_schemas.keys import Target, home_partition
-from fuseboard_schemas.records import DeadLetterReason, PaneKind
+from fuseboard_schemas.records import DeadLetterReason
 from fuseboard_schemas.rules import check_override
 from fuseboard_streams.core.breaker import Moment
 from fuseboard_streams.core.breakers import Breakers
@@ -302,9 +302,17 @@ class Shard:
         """Stream time in microseconds, 0 when nothing has been seen."""
         return self._times.stream
 
+    @property
+    def clock(self) -> int:
+        """What time goes on from when no event comes, in microseconds; 0 if there is nothing to go by.
+
+        That is stream time, and before the first event the time up to which all others are complete.
+        """
+        return self.stream_time or self._second.complete_us
+
     def advance(self, to_us: int) -> None:
         """Move stream time on without an event: the shard's inputs are at their end."""
-        if to_us > self.stream_time > 0:
+        if to_us > self.clock > 0:
             self._run_timers(to_us)
             self._times.advance(to_us)
 
@@ -395,7 +403,8 @@ class Shard:
     def fold_panes(self, panes: Sequence[Received[Pane]]) -> None:
         """Fold the next panes. They are in their senders' time, and do not move this shard's stream time on.
 
-        A shard that has seen nothing begins with the time of the first marker: its timers need one.
+        Nor do they begin it: the first event may be older than what others have passed. Until then it decides at their
+        times.
         """
         for each in panes:
             self.counters.panes += 1
@@ -403,9 +412,7 @@ class Shard:
             if problem is not None:
                 self._intake.reject([Rejected(each.offset, *problem, PANES)])
                 continue
-            if not self.stream_time and each.record.kind is PaneKind.MARKER:
-                self._times.stream = each.record.ts
-            self._second.hear(each, self.stream_time)
+            self._second.hear(each, self.stream_time or each.record.ts)
 
     def fold_events(self, events: ActorEvents) -> None:
         """Fold the next events of one topic that are no tool calls.

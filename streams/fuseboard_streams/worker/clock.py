@@ -38,7 +38,7 @@ def idle_advance_us(owned: OwnedShard, now: float, idle_after_s: float, every_s:
         idle_after_s: All inputs must have been at their end this long.
         every_s: Time between advances.
     """
-    if owned.at_end_since is None or owned.clock_from is None or owned.shard.stream_time == 0:
+    if owned.at_end_since is None or owned.clock_from is None or owned.shard.clock == 0:
         return 0
     if now - owned.at_end_since < idle_after_s or now - owned.clock_from < every_s:
         return 0

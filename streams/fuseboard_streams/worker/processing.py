@@ -202,7 +202,7 @@ class Processor:
                 shard.change_rules(rules.rules, rules.text, rules.offset)
             shard.fold(work.inputs)
             if part.advance_us:
-                shard.advance(shard.stream_time + part.advance_us)
+                shard.advance(shard.clock + part.advance_us)
             part.decisions = shard.take_outputs()
             # In the order of the source, whatever found them: batches must not show in the result.
             part.bad = sorted([*work.bad, *rejected_records(work, number, shard.take_rejected())], key=_source_order)

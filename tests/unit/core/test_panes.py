@@ -9,11 +9,12 @@ import pytest
 from fuseboard_detectors.failure import FailureParams
 from fuseboard_schemas.records import DeniedBy, Outcome, Pane, PaneKind
 from fuseboard_streams.core import panes
+from fuseboard_streams.core.inputs import Received
 from fuseboard_streams.core.ruleset import RuleSet
 from fuseboard_streams.core.settings import SECOND
-from fuseboard_streams.core.shard import Shard
+from fuseboard_streams.core.shard import Output, Shard
 from fuseboard_streams.rules.compile import compile_rules
-from tests.support.calls import T0, Call, make_shard, prepared
+from tests.support.calls import T0, Call, fold, make_shard, prepared
 from tests.support.fleet import rules
 
 OBJECTIVE = b'version: 1\nobjectives: {o: {metric: calls.ok, per: TOOL, target: ">99%", window: 1h, min: 9}}\n'
@@ -70,6 +71,28 @@ def test_for_whom_it_failed_is_told_in_parts_that_a_topic_takes(monkeypatch: pyt
     times = Counter(actor for each in found for actor in each.actors_failing)
     assert sorted(times.values()) == [1, 2, 2, 2]
     assert [len(each.actors_failing) for each in found] == [4, 3]
+
+
+def test_what_others_have_passed_does_not_begin_a_shards_time() -> None:
+    """Another shard has read an hour of a backlog before this one begins with it."""
+    calls = [Call(i, Outcome.ERROR if i > 300 else Outcome.OK) for i in range(320)]
+
+    def decided(*, after: bool) -> list[Output]:
+        shard = make_shard(rules=rules(FailureParams()))
+        if after:
+            marker = Pane(
+                tenant="", kind=PaneKind.MARKER, ts=T0 + 3_600 * SECOND, source_shard=0, from_offset=0, next_offset=0,
+                rules_version="test",
+            )  # fmt: skip
+            shard.begin()
+            shard.fold_panes([Received(0, T0, marker)])
+            shard.commit()
+            assert (shard.stream_time, shard.clock) == (0, T0 + 3_600 * SECOND)
+        outputs = fold(shard, calls)
+        assert shard.stream_time == T0 + 319 * SECOND
+        return outputs
+
+    assert decided(after=True) == decided(after=False) != []
 
 
 @pytest.mark.parametrize("ruleset", [rules(FailureParams()), measured()], ids=["followed", "measured"])

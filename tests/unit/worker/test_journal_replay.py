@@ -63,7 +63,7 @@ def worked(found: Records) -> tuple[Log, list[Row]]:
             work = decoding.decode(RawBatch(0, [arrived(topic, 0, several)]), RULES).work[0]
             shard.fold(work.inputs)
         advance = SECOND if number == 16 else 0
-        shard.advance(shard.stream_time + advance)
+        shard.advance(shard.clock + advance)
         for output in shard.take_outputs():
             if output.topic == "breaker_commands":
                 out = outbox.decision(0, output)
