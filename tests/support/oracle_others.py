@@ -44,7 +44,10 @@ def mixed(chunks: Iterable[list[InputRecord]], seed: int, partitions: int) -> It
         for number, maker in enumerate(makers):
             times = [each.timestamp_ms for each in chunk if each.partition == number and each.topic == "tool-calls"]
             more += maker.between(min(times), max(times))
-            calls += maker.shared(min(times), max(times), down=index % _OUTAGES[1] in _OUTAGES[0])
+            phase = index % _OUTAGES[1]
+            # For one actor it is down before: its breaker trips first, and the tool takes the blame over.
+            first = number == 0 and phase == _OUTAGES[0][0] - 1
+            calls += maker.shared(min(times), max(times), first=first, down=phase in _OUTAGES[0])
         yield sorted(chunk + calls, key=lambda each: each.timestamp_ms) + more
 
 
@@ -65,12 +68,12 @@ class _Others:
             topic: Encoder(declared.record).encode for topic, declared in records.items() if declared is not None
         }
 
-    def shared(self, begin_ms: int, end_ms: int, *, down: bool) -> list[InputRecord]:
+    def shared(self, begin_ms: int, end_ms: int, *, first: bool, down: bool) -> list[InputRecord]:
         """Calls of a tool that everybody uses."""
         made = []
         for at_ms in sorted(self._rng.uniform(begin_ms, end_ms) for _ in range(_SHARED_PER_CHUNK)):
-            # One calls so often that its own breaker trips before the tool's, which takes the blame over then.
             actor = self._rng.choice([*self._here, *self._here[:1] * 5])
+            fails = down or (first and actor == self._here[0])
             self._seq[SHARED, actor, 9] += 1
             call = ToolCall(
                 event_id=f"shared-{self._number}-{actor}-{self._seq[SHARED, actor, 9]}",
@@ -78,8 +81,8 @@ class _Others:
                 actor=actor,
                 tool=SHARED,
                 effect=Effect.WRITE,
-                outcome=Outcome.ERROR if down else Outcome.OK,
-                error_type="Outage" if down else None,
+                outcome=Outcome.ERROR if fails else Outcome.OK,
+                error_type="Outage" if fails else None,
                 duration_ms=20,
             )
             key = actor_key("default", actor).encode()

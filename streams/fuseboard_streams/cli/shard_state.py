@@ -148,4 +148,4 @@ def _under_its_rules(shard: Shard, settings: CoreSettings) -> None:
     """Look at a shard under the rules that it was last run with; they are noted in its state, word for word."""
     text = shard.parts.state.rules_text
     if text is not None and shard.rules_version != shard.rules_in_force:
-        shard.look_under(compile_rules(text, "the rules noted in the state", settings.failure).rules)
+        shard.go_on_under(compile_rules(text, "the rules noted in the state", settings.failure).rules)

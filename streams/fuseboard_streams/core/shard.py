@@ -241,8 +241,8 @@ class Shard:
         self._engine.rebuild(self.stream_time)
         self._second.load(self._state.objects)
 
-    def look_under(self, rules: RuleSet) -> None:
-        """Look at restored state under the rules that it was made under; for readers, who fold nothing.
+    def go_on_under(self, rules: RuleSet) -> None:
+        """Put restored state under the rules that it was made under.
 
         Args:
             rules: Those that `rules_version` names.

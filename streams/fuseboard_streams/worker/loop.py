@@ -28,7 +28,7 @@ from fuseboard_streams.worker.outgoing import Outbox
 from fuseboard_streams.worker.preflight import check_topics
 from fuseboard_streams.worker.processing import Processor
 from fuseboard_streams.worker.restore import Restorer
-from fuseboard_streams.worker.rules_source import RulesSource
+from fuseboard_streams.worker.rules_source import RulesSource, noted
 from fuseboard_streams.worker.shutdown import Shutdown
 from fuseboard_streams.worker.source import RawBatch, Source
 from fuseboard_streams.worker.synchrony import Synchrony
@@ -165,6 +165,7 @@ class Worker:
             settings.group,
             partitions,
             lambda number: Shard(number, partitions, settings.core, seeds, self._rules.wanted.rules),
+            noted(self._log, settings.core.failure),
             self._log,
         )
         self._assignment = Assignment(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from fuseboard_schemas.topics import TopicNames
+    from fuseboard_streams.core.ruleset import RuleSet
     from fuseboard_streams.core.shard import Shard
     from fuseboard_streams.worker.clients import Clients
     from fuseboard_streams.worker.statereader import Stored
@@ -64,6 +65,7 @@ class Restorer:
         group: The consumer group.
         partitions: Partition count of all topics.
         make_shard: An empty shard of a number.
+        rules_of: The rules that a text of the state says, None if they cannot be used.
         log: For the line per restored shard.
     """
 
@@ -75,6 +77,7 @@ class Restorer:
         group: str,
         partitions: int,
         make_shard: MakeShard,
+        rules_of: Callable[[bytes], RuleSet | None],
         log: FilteringBoundLogger,
     ) -> None:
         self._clients = clients
@@ -83,7 +86,7 @@ class Restorer:
         self._inputs = tuple(inputs)
         self._group = group
         self._partitions = partitions
-        self._make_shard = make_shard
+        self._make_shard, self._rules_of = make_shard, rules_of
         self._log = log
         self._reader = StateReader(clients, names.state, self._retry)
         self._offsets = Offsets(clients, group, self._retry)
@@ -164,7 +167,16 @@ class Restorer:
         joiner.finish()
         if applied:
             owned.shard.finish_restore()
+            self._go_on(owned.shard)
         return owned
+
+    def _go_on(self, shard: Shard) -> None:
+        """Put a shard under the rules that its state was made under: those to come change them as they would have."""
+        text = shard.parts.state.rules_text
+        if text is not None and shard.rules_version != shard.rules_in_force:
+            rules = self._rules_of(text)
+            if rules is not None:
+                shard.go_on_under(rules)
 
     def _check_writer(self, number: int, last: Stored) -> None:
         """Refuse the state of another group, or of another number of partitions."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
@@ -63,6 +64,25 @@ def compiled(text: bytes, source: str, base: FailureParams) -> RulesText:
     """
     rules = compile_rules(text, source, base).rules
     return RulesText(text, source, rules, needs_of(rules))
+
+
+def noted(log: FilteringBoundLogger, base: FailureParams) -> Callable[[bytes], RuleSet | None]:
+    """Finds the rules that a text in a shard's state says; None, and a warning, for those that this version refuses.
+
+    Args:
+        log: For that warning.
+        base: See `compiled`.
+    """
+
+    @lru_cache(maxsize=4)
+    def rules_of(text: bytes) -> RuleSet | None:
+        try:
+            return compile_rules(text, "the rules noted in the state", base).rules
+        except RulesError as error:
+            log.warning("rules_of_state_refused", problem=str(error))
+            return None
+
+    return rules_of
 
 
 def packaged(base: FailureParams) -> RulesText:

@@ -241,7 +241,7 @@ def test_a_restored_shard_says_the_same_under_the_rules_of_the_state() -> None:
     assert portrait(other, "default", "a") != portrait(shard, "default", "a")
     noted = other.parts.state.rules_text
     assert noted == text
-    other.look_under(compile_rules(noted, "state").rules)
+    other.go_on_under(compile_rules(noted, "state").rules)
     assert portrait(other, "default", "a") == portrait(shard, "default", "a")
 
 
