@@ -12,10 +12,11 @@ nor an open breaker takes from them.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from fuseboard_detectors.breadth import ENOUGH
@@ -23,7 +24,6 @@ from fuseboard_schemas.keys import KeyFormatError, parse_breaker_id
 from fuseboard_schemas.records import DeniedBy, Effect, PaneKind, Scope
 from fuseboard_streams.core.layout import EPOCH_S
 from fuseboard_streams.core.piece import OK, TIMEOUT
-from fuseboard_streams.core.prepare import stable_hash
 from fuseboard_streams.core.rulebook import NONE
 from fuseboard_streams.core.runs import places, run_starts
 from fuseboard_streams.core.settings import SECOND
@@ -266,13 +266,10 @@ class Panes:
 
     def _failing(self, sums: OpenSum) -> tuple[int, ...]:
         """The actors that it failed for: each once, and once more if it did so again."""
-        if not sums.failures:
-            return ()
-        rows = np.array([int(row) for row in sums.failures], dtype=np.int64)
-        names = pl.Series(self._actors["actor"][rows].tolist(), dtype=pl.String)
-        hashes = stable_hash(names).view(np.int64)
-        times = np.minimum(np.array(list(sums.failures.values()), dtype=np.int64), ENOUGH)
-        return tuple(np.sort(np.repeat(hashes, times)).tolist())
+        names, found = self._actors["actor"], list[int]()
+        for row, times in sums.failures.items():
+            found += [_hash_of(str(names[int(row)]))] * min(times, ENOUGH)
+        return tuple(sorted(found))
 
     # --- who calls
 
@@ -320,3 +317,9 @@ class Panes:
             for number, sums in named.items():
                 # They are in the table already, and are told of when their second is over.
                 self._counts[number] = self._counts.get(number, 0) - sums.newcomers
+
+
+@lru_cache(maxsize=1 << 16)
+def _hash_of(actor: str) -> int:
+    """64 bits for an actor's name, the same in every process."""
+    return int.from_bytes(blake2b(actor.encode(), digest_size=8).digest(), "little", signed=True)
