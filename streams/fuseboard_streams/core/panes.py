@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -24,6 +23,7 @@ from fuseboard_schemas.keys import KeyFormatError, parse_breaker_id
 from fuseboard_schemas.records import DeniedBy, Effect, PaneKind, Scope
 from fuseboard_streams.core.layout import EPOCH_S
 from fuseboard_streams.core.piece import OK, TIMEOUT
+from fuseboard_streams.core.prepare import hash_of
 from fuseboard_streams.core.rulebook import NONE
 from fuseboard_streams.core.runs import places, run_starts
 from fuseboard_streams.core.settings import SECOND
@@ -321,5 +321,5 @@ class Panes:
 
 @lru_cache(maxsize=1 << 16)
 def _hash_of(actor: str) -> int:
-    """64 bits for an actor's name, the same in every process."""
-    return int.from_bytes(blake2b(actor.encode(), digest_size=8).digest(), "little", signed=True)
+    """64 bits for an actor's name, as Avro's long has them."""
+    return hash_of(actor) - (1 << 63)

@@ -259,6 +259,11 @@ def _extras(frame: pl.DataFrame) -> dict[str, NDArray[np.generic]]:
     }
 
 
+def hash_of(text: str) -> int:
+    """64 bits for a text, the same in every process."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
 def stable_hash(texts: pl.Series) -> U64:
     """64 bits for each text, the same in every process: it is kept in the state; 0 for none.
 
@@ -274,10 +279,7 @@ def stable_hash(texts: pl.Series) -> U64:
     found = np.where(plain.to_numpy(), first ^ (second * _odd(0)), np.uint64(0))
     other = np.flatnonzero((~plain & texts.is_not_null()).to_numpy())
     if len(other):
-        found[other] = [
-            int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
-            for text in texts.gather(other).to_list()
-        ]
+        found[other] = [hash_of(text) for text in texts.gather(other).to_list()]
     return found
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from fuseboard_streams.core.prepare import hash_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +21,7 @@ _ODD = 0x9E3779B97F4A7C15
 
 def trace_digest(trace_id: str) -> int:
     """64 bits that stand for a trace. A collision would only share a cap of three."""
-    return int.from_bytes(blake2b(trace_id.encode(), digest_size=8).digest(), "little")
+    return hash_of(trace_id)
 
 
 def trace_key(row: int, digest: int) -> int:
