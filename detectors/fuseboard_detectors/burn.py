@@ -135,10 +135,11 @@ def within(state: Spending, length_us: int, since_us: int = 0) -> I64:
     """
     ring, cells = ring_of(length_us)
     (width, count), first = RINGS[ring], _FIRST[ring]
-    newest = state.newest[:, None] // width
-    age = (newest - np.arange(count)) % count
-    counts = (age < cells) & ((newest - age) * width >= since_us)
-    found: I64 = np.where(counts, state.cells[:, first : first + count], 0).sum(axis=1)
+    number = (state.newest // width)[:, None] - np.arange(cells)
+    spent = np.take_along_axis(state.cells, first + number % count, axis=1)
+    if since_us > 0:
+        spent[number * width < since_us] = 0
+    found: I64 = spent.sum(axis=1)
     return found
 
 

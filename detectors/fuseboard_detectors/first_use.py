@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fuseboard_detectors.segments import I64, Bools, Places, ordinals, sizes
+from fuseboard_detectors.segments import I64, Bools, Places, firsts, ordinals, sizes
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ def fold(actors: Experience, tools: Used, starts: Places, tool: Places, *, after
     length = sizes(starts, n)
     before = ordinals(starts, n) + np.repeat(actors.calls, length)
     first = np.zeros(n, dtype=np.bool_)
-    row, place = np.unique(tool, return_index=True)
+    row, place = firsts(tool)
     first[place] = ~tools.used[row]
     tools.used[row] = True
     actors.calls = actors.calls + length

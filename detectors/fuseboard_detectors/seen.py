@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseboard_detectors.segments import U64, Bools, Places, ordinals
+from fuseboard_detectors.segments import U64, Bools, Places, ordinals, stable_order
 from fuseboard_schemas.errors import ConfigurationError
 
 U8: TypeAlias = NDArray[np.uint8]
@@ -64,25 +64,47 @@ def first_times(state: Seen, hashes: U64) -> Bools:
 
 def first_times_at(state: Seen, bucket: Places, hashes: U64) -> Bools:
     """As `first_times`, of a part of a memory: ``bucket`` says which row of it each hash belongs to, shape (n,)."""
-    n = len(hashes)
-    first = np.zeros(n, dtype=np.bool_)
-    order = np.argsort(bucket, kind="stable")
-    # A repeat right after the same hash in its bucket changes nothing: it need not be looked up.
-    looked_up, value = bucket[order], hashes[order]
-    again = np.zeros(n, dtype=np.bool_)
-    again[1:] = (looked_up[1:] == looked_up[:-1]) & (value[1:] == value[:-1])
-    order = order[~again]
-    starts = np.flatnonzero(np.diff(bucket[order], prepend=-1))
-    turn = ordinals(starts, len(order))
-    by_turn = order[np.argsort(turn, kind="stable")]
-    for chosen in np.split(by_turn, np.cumsum(np.bincount(turn))[:-1]) if len(order) else ():
+    first = np.zeros(len(hashes), dtype=np.bool_)
+    for chosen in turns(bucket, hashes):
         rows = bucket[chosen]
-        new = ~(state.hashes[rows] == hashes[chosen, None]).any(axis=1)
+        new = unknown(state.hashes[rows], hashes[chosen])
         first[chosen] = new
         rows, chosen = rows[new], chosen[new]
         state.hashes[rows, state.next[rows]] = hashes[chosen]
         state.next[rows] = (state.next[rows] + 1) % WAYS
     return first
+
+
+def turns(bucket: Places, hashes: U64) -> list[Places]:
+    """Cut hashes so that each turn asks a bucket once, and turn by turn each bucket's own come in their order.
+
+    Hashes that repeat the one before them in their bucket change nothing and are left out.
+
+    Args:
+        bucket: of each hash, shape (n,).
+        hashes: shape (n,).
+    """
+    if len(hashes) == 0:
+        return []
+    order = stable_order(bucket)
+    asked, value = bucket[order], hashes[order]
+    again = np.zeros(len(order), dtype=np.bool_)
+    again[1:] = (asked[1:] == asked[:-1]) & (value[1:] == value[:-1])
+    order, asked = order[~again], asked[~again]
+    turn = ordinals(np.flatnonzero(np.diff(asked, prepend=-1)), len(order))
+    return np.split(order[stable_order(turn)], np.cumsum(np.bincount(turn))[:-1])
+
+
+def unknown(kept: U64, hashes: U64) -> Bools:
+    """Which hashes are not in their buckets, shape (n,).
+
+    Args:
+        kept: the buckets, shape (n, WAYS).
+        hashes: shape (n,).
+    """
+    # Eight truths are one word: looking at it takes a fraction of asking for any of eight.
+    found: Bools = (kept == hashes[:, None]).view(np.uint64).ravel() == 0
+    return found
 
 
 def combine(one: U64, other: U64) -> U64:

@@ -7,6 +7,7 @@ partitions (librdkafka calls it ``murmur2_random``; its default is another one).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fuseboard_schemas.errors import FuseboardError
 from fuseboard_schemas.records.enums import Scope
@@ -64,6 +65,7 @@ def tenant_key(tenant: str) -> str:
     return encode_part(tenant)
 
 
+@lru_cache(maxsize=1 << 14)
 def breaker_id(
     scope: Scope, tenant: str, actor: str | None = None, tool: str | None = None, trace_id: str | None = None
 ) -> str:

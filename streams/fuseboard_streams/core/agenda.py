@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fuseboard_detectors.segments import different
 from fuseboard_streams.core.runs import places
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Agenda:
         over = sorted(minute for minute in self._by_minute if minute <= now_us)
         if not over:
             return np.empty(0, dtype=np.int64)
-        rows: Rows = np.unique(np.concatenate([part for minute in over for part in self._by_minute.pop(minute)]))
+        rows: Rows = different(np.concatenate([part for minute in over for part in self._by_minute.pop(minute)]))
         due = self._table["due"][rows]
         # Others were asked about sooner, or are gone.
         rows = rows[(due > 0) & (due <= now_us)]
@@ -64,4 +65,4 @@ class Agenda:
         """Find who is due when, after a restore or a rollback."""
         due = self._table["due"][: self._table.high_water]
         rows = places(due > 0).astype(np.int64)
-        self._by_minute = {minute: [rows[due[rows] == minute]] for minute in np.unique(due[rows]).tolist()}
+        self._by_minute = {minute: [rows[due[rows] == minute]] for minute in different(due[rows]).tolist()}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fuseboard_detectors.segments import different
 from fuseboard_detectors.ungated import NOT_OPEN
 from fuseboard_schemas.keys import Target, breaker_id
 from fuseboard_schemas.records import Cause, Scope
@@ -133,7 +134,7 @@ class Blame:
         if len(rows) == 0:
             return ()
         # All rows have the same tool of the same tenant.
-        mine = np.unique(tools["actor"][rows].astype(np.int64))
+        mine = different(tools["actor"][rows].astype(np.int64))
         self._state.actor_statistic.blame(mine, int(tools["tool"][rows[0]]), since_us)
         # What they have against the tool is its breaker's now, like the evidence of a trip.
         used = rows[(tools["frozen"][rows] == 0) & (tools["run_since"][rows] >= since_us)]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fuseboard_detectors.segments import different
 from fuseboard_schemas.keys import parse_breaker_id
 from fuseboard_streams.core.breaker import Moment, id_of
 from fuseboard_streams.core.holds import Condition
@@ -92,7 +93,7 @@ class Clearing:
             self._add(key, rule)
         lasting = [each for rule, held in self._held.items() for each in held.values() if self._known(each.key, rule)]
         rows = self._rows(lasting)
-        self._lasting = np.unique(rows[rows >= 0])
+        self._lasting = different(rows[rows >= 0])
 
     def rules_changed(self, now_us: int) -> None:
         """Other limits may hold from now on: ask again."""
@@ -115,7 +116,7 @@ class Clearing:
             return
         mine = np.isin(actor, self._lasting)
         if mine.any():
-            lasting = self._rows_lasting(set(np.unique(actor[mine]).tolist()))
+            lasting = self._rows_lasting(set(different(actor[mine]).tolist()))
             first = np.isin(actor, lasting).nonzero()[0][:1]
             if len(first):
                 self._ask_after(int(stream[first[0]]))
@@ -136,7 +137,7 @@ class Clearing:
                 self._tell(each, rule, now_us, on=yes)
             until = min(until, int(changes.min(initial=NEVER)))
             lasting.append(rows[on])
-        self._lasting = np.unique(np.concatenate(lasting))
+        self._lasting = different(np.concatenate(lasting))
         self.at = None if until == NEVER else max(self._grid(until), now_us + GRID_US)
 
     def leave(self, conditions: Clearing, now_us: int) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fuseboard_detectors.segments import firsts, stable_order
 from fuseboard_streams.core.measured import owner_of
 from fuseboard_streams.core.ruleset import TRACED, ObjectiveTest
 from fuseboard_streams.core.runs import places, run_starts
@@ -117,7 +118,7 @@ class Coverage:
     def _requested(self, view: RuleView, requests: Named, rows: Rows, grace: I64) -> None:
         table = self._table
         self._begin(rows, requests.stream)
-        order = np.argsort(rows, kind="stable")
+        order = stable_order(rows)
         first = run_starts(rows[order])
         rank = np.empty(len(order), dtype=np.int64)
         rank[order] = np.arange(len(order)) - np.repeat(first, np.diff(np.append(first, len(order))))
@@ -145,7 +146,7 @@ class Coverage:
         at = places(shows)
         if len(at) == 0:
             return
-        unique, first = np.unique(rows[at], return_index=True)
+        unique, first = firsts(rows[at])
         table["shown"][unique] = 1
         at = at[first]
         self._measured.take_back(view, owner_of(events.actor[at]), table["counted"][unique], events.stream[at])
@@ -155,7 +156,7 @@ class Coverage:
         table = self._table
         table.touch("known", rows)
         # Only a row's first event of the run can find it so.
-        unique, first = np.unique(rows, return_index=True)
+        unique, first = firsts(rows)
         old = unique[table["until"][unique] <= stream[first]]
         for name in ("heard", "requested", "counted", "shown"):
             table[name][old] = 0
@@ -181,13 +182,10 @@ class Coverage:
         rows = table.find(session, owner).astype(np.int64)
         missing = places(rows < 0)
         if len(missing):
-            pairs = np.unique(np.stack((session[missing], owner[missing])), axis=1)[:, : table.room]
-            if pairs.size:
-                table.add(np.ascontiguousarray(pairs[0]), np.ascontiguousarray(pairs[1]))
-                self._refer(pairs[1].astype(np.int64), 1)
-                rows[missing] = table.find(session[missing], owner[missing])
-                made = missing[rows[missing] >= 0]
-                table["measure"][rows[made]] = numbers[made]
+            rows[missing], new = table.add_missing(session[missing], owner[missing])
+            made = missing[new]
+            self._refer(owner[made].astype(np.int64), 1)
+            table["measure"][rows[made]] = numbers[made]
         self.untracked += int(np.count_nonzero(rows < 0))
         return rows
 

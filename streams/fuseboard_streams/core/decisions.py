@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_detectors.arithmetic import log10
+from fuseboard_detectors.segments import stable_order
 from fuseboard_schemas.keys import Target, breaker_id
 from fuseboard_schemas.records import Effect, Scope, SignalLevel
 from fuseboard_streams.core.breaker import Breaker, Evidence, Moment
@@ -263,7 +264,7 @@ class Decisions:
         where = np.array([position for position, _ in taken], dtype=np.intp)
         numbers = np.array([number for _, number in taken], dtype=np.int32)
         joined = np.concatenate((at, where))
-        order = np.argsort(joined, kind="stable")
+        order = stable_order(joined)
         kinds = np.concatenate((kind, np.full(len(where), TAKE_OUT, dtype=np.uint8)))
         return joined[order], kinds[order], np.concatenate((tool, numbers))[order]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fuseboard_detectors.segments import firsts
 from fuseboard_streams.core.measured import owner_of
 from fuseboard_streams.core.runs import places
 from fuseboard_streams.core.tables import Column, Family, Table
@@ -76,7 +77,7 @@ class Denials:
         rows = rows[which.reshape(-1)]
         fresh = places(rows >= 0)
         fresh = fresh[table["until"][rows[fresh]] <= stream[named[fresh]]]
-        rows, first = np.unique(rows[fresh], return_index=True)
+        rows, first = firsts(rows[fresh])
         at = named[fresh[first]]
         found[at] = True
         table.touch("known", rows)

@@ -66,7 +66,7 @@ class Engine:
         self._identities = identities
         self._breakers = breakers
         hard_caps = HardCaps(state.capped, state.actors, book, state.refer, self._settled)
-        self.spending = Spending(state.spends, state.actors, book, hard_caps, state.objects)
+        self.spending = Spending(state.spends, state.actors, book, hard_caps, state.objects, self._settled)
         self.violations = Violations(state.violators, state.actors, book, settings, state.refer)
         self.sessions = Sessions(state.sessions, state.actors, book, settings, self._settled)
         self.first_uses = FirstUses(state.tools, state.actors, book)

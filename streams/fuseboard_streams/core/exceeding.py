@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fuseboard_detectors.exceed import BINS, ExceedParams, ReferenceState, bins_of, observe
 from fuseboard_detectors.seen import combine
-from fuseboard_detectors.segments import sizes
+from fuseboard_detectors.segments import different, sizes, stable_order
 from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import Scope
 from fuseboard_streams.core.firsts import Firsts
@@ -184,7 +184,7 @@ class Exceeding:
             # The memory is asked in the order of the calls: any cut of them asks the same.
             found = _Observed(
                 call, np.concatenate([part.row for part in parts]), np.concatenate([part.value for part in parts])
-            ).take(np.argsort(call, kind="stable"))
+            ).take(stable_order(call))
         return self._first_of_traces(calls, found)
 
     def _first_of_traces(self, calls: Measured, observed: _Observed) -> _Observed:
@@ -202,9 +202,9 @@ class Exceeding:
         learning = table["seen"][observed.row] < self._sizes[number]
         judged = ~learning
         reached = judged & (observed.value >= table["threshold"][observed.row])
-        for each in np.unique(number[learning]).tolist():
+        for each in different(number[learning]).tolist():
             chosen = places(learning & (number == each))
-            chosen = chosen[np.argsort(observed.row[chosen], kind="stable")]
+            chosen = chosen[stable_order(observed.row[chosen])]
             chosen = chosen[self._with_histograms(observed.row[chosen])]
             if len(chosen):
                 some = observed.take(chosen)
@@ -227,7 +227,8 @@ class Exceeding:
         bins = bins_of(values[begun], params)
         where = table["histogram"][rows[begun]] + bins // _WIDTH
         self._histograms.touch("bins", where)
-        np.add.at(self._histograms["bins"], (where, bins % _WIDTH), 1)
+        # By one index, and of the same type, numpy adds forty times as fast.
+        np.add.at(self._histograms["bins"].reshape(-1), where * _WIDTH + bins % _WIDTH, np.uint16(1))
         return judged, reached
 
     def _complete(self, rows: Rows, values: I64, params: ExceedParams) -> tuple[Bools, Bools]:
@@ -253,7 +254,7 @@ class Exceeding:
     def _with_histograms(self, rows: Rows) -> Bools:
         """Make the histograms of references that begin; for which of these rows there is one."""
         table, histograms = self._table, self._histograms
-        new = np.unique(rows[table["histogram"][rows] < 0])[: histograms.room // _BLOCK]
+        new = different(rows[table["histogram"][rows] < 0])[: histograms.room // _BLOCK]
         if len(new):
             made = histograms.allocate(len(new) * _BLOCK)
             table.touch("reference", new)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_detectors import first_use
-from fuseboard_detectors.segments import ordinals, sizes
+from fuseboard_detectors.segments import ordinals, sizes, stable_order
 from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import Scope
 from fuseboard_streams.core.firing import Facts, Firing
@@ -70,7 +70,7 @@ class FirstUses:
         chosen = places((actors["calls"][uses.actor] < self._most) | (tools["used"][uses.tool] == 0))
         if len(chosen) == 0:
             return []
-        at = chosen[np.argsort(uses.actor[chosen], kind="stable")]
+        at = chosen[stable_order(uses.actor[chosen])]
         starts = run_starts(uses.actor[at])
         heads = uses.actor[at][starts]
         rows, which = np.unique(uses.tool[at], return_inverse=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseboard_detectors.seen import WAYS, Seen, buckets_of, first_times_at
+from fuseboard_detectors.seen import WAYS, buckets_of, turns, unknown
 from fuseboard_streams.core.runs import places
 from fuseboard_streams.core.tables import Column, Family, Table
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 U64: TypeAlias = NDArray[np.uint64]
 Bools: TypeAlias = NDArray[np.bool_]
-
-_SLOTS = np.arange(WAYS)
 
 
 def firsts_table(name: str, settings: CoreSettings) -> Table:
@@ -48,19 +46,24 @@ class Firsts:
         table = self._table
         if table.size == 0:
             table.allocate(table.limit)
-        size = table.size
-        unique, place = np.unique(buckets_of(hashes, size // WAYS), return_inverse=True)
-        before = table["hash"][:size].reshape(-1, WAYS)[unique]
-        part = Seen(before.copy(), table["next"][unique])
-        found = first_times_at(part, place, hashes)
-        new = places((part.hashes != before).ravel())
-        where = (unique[:, None] * WAYS + _SLOTS).ravel()[new]
-        table.touch("hash", where)
-        table["hash"][where] = part.hashes.ravel()[new]
-        moved = places(part.next != table["next"][unique])
-        table.touch("next", unique[moved])
-        table["next"][unique[moved]] = part.next[moved]
+        bucket = buckets_of(hashes, table.size // WAYS)
+        found = np.zeros(len(hashes), dtype=np.bool_)
+        for chosen in turns(bucket, hashes):
+            found[chosen] = self._new(bucket[chosen], hashes[chosen])
         return found
+
+    def _new(self, bucket: NDArray[np.intp], hashes: U64) -> Bools:
+        """As `first`, for hashes of which each has a bucket for itself."""
+        table = self._table
+        new = unknown(table["hash"][: table.size].reshape(-1, WAYS)[bucket], hashes)
+        bucket = bucket[new]
+        place = table["next"][bucket]
+        where = bucket * WAYS + place
+        table.touch("hash", where)
+        table["hash"][where] = hashes[new]
+        table.touch("next", bucket)
+        table["next"][bucket] = (place + 1) % WAYS
+        return new
 
     def forget(self) -> None:
         """Remember nothing."""

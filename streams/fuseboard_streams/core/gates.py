@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_detectors import ungated
+from fuseboard_detectors.segments import different
 from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import BreakerState, Effect, Mode, Recovery, Scope
 from fuseboard_streams.core.breaker import id_of
@@ -174,7 +175,7 @@ class Gates:
         unknown = rows[table["gate"][rows] == 0]
         if len(unknown) == 0:
             return
-        unique = np.unique(unknown)
+        unique = different(unknown)
         table.touch("gate", unique)
         for row in unique.tolist():
             breaker = self._breakers.get(id_of(self._target(table, row)))

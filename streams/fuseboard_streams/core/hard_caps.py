@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_detectors import caps
+from fuseboard_detectors.segments import stable_order
 from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import Scope
 from fuseboard_streams.core.firing import Facts, Firing
@@ -103,7 +104,7 @@ class HardCaps:
     def _over_event(self, rule: PerActor, costs: Costs, at: Index, number: I64, limits: I64) -> list[Firing]:
         over = caps.over_event(costs.micro_usd[at], limits[number])
         chosen = places(over)
-        chosen = chosen[np.argsort(costs.actor[at[chosen]], kind="stable")]
+        chosen = chosen[stable_order(costs.actor[at[chosen]])]
 
         def words(i: int) -> Facts:
             cost, limit = int(costs.micro_usd[at[i]]), int(limits[number[i]])
@@ -118,7 +119,7 @@ class HardCaps:
         self.untracked += len(rows) - len(known)
         if len(known) == 0:
             return []
-        order = known[np.argsort(rows[known], kind="stable")]
+        order = known[stable_order(rows[known])]
         at, number, rows = at[order], number[order], rows[order]
         starts = run_starts(rows)
         heads = rows[starts]
@@ -164,12 +165,8 @@ class HardCaps:
         rows = table.find(keys, basis).astype(np.int64)
         missing = places(rows < 0)
         if len(missing):
-            _, first = np.unique(keys[missing], return_index=True)
-            new = missing[np.sort(first)][: table.room]
-            if len(new):
-                table.add(keys[new], basis[new])
-                self._refer(actor[new], 1)
-                rows = table.find(keys, basis).astype(np.int64)
+            rows[missing], new = table.add_missing(keys[missing], basis[missing])
+            self._refer(actor[missing[new]], 1)
         return rows
 
 

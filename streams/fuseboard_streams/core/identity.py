@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fuseboard_detectors.segments import different
 from fuseboard_schemas.keys import actor_key, home_key, home_partition, partition_for
 from fuseboard_schemas.records import DeadLetterReason
 from fuseboard_schemas.rules import check_identity, check_signal
@@ -125,7 +126,7 @@ class Identities:
         )
 
     def _renewed(self, table: Table, level: FailureLevel, rows: Rows) -> Rows:
-        old = np.unique(rows[table["stamp"][rows] != self._book.stamp])
+        old = different(rows[table["stamp"][rows] != self._book.stamp])
         if len(old) == 0:
             return old
         before = table["basis"][old].copy()

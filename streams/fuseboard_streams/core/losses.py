@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_detectors import lost
+from fuseboard_detectors.segments import different, owners, stable_order
 from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import Scope
 from fuseboard_streams.core.firing import Facts, Firing
@@ -112,21 +113,30 @@ class Losses:
         starts = run_starts(cells)
         for a, b in zip(starts.tolist(), [*starts[1:].tolist(), len(cells)], strict=True):
             part, cell = rows[a:b], int(cells[a])
-            unique, owner = np.unique(part, return_inverse=True)
+            order = stable_order(part)
+            heads = run_starts(part[order])
+            unique = part[order[heads]]
             table.touch("now", unique)
             self._settle(unique[table["cell"][unique] != cell], cell, width)
-            np.add.at(table["expected"], part, expected[a:b])
-            np.add.at(table["missing"], part, gaps[a:b])
-            self._wait(unique, owner, gaps[a:b] > 0, stream[a:b])
+            table["expected"][unique] += np.add.reduceat(expected[a:b][order], heads)
+            table["missing"][unique] += np.add.reduceat(gaps[a:b][order], heads)
+            self._wait(unique, heads, gaps[a:b][order] > 0, stream[a:b][order])
 
-    def _wait(self, rows: Rows, owner: NDArray[np.intp], skipped: NDArray[np.bool_], stream: I64) -> None:
-        """Ask about the rows of which numbers are missing, after the first event from which on they are."""
+    def _wait(self, rows: Rows, heads: NDArray[np.intp], skipped: NDArray[np.bool_], stream: I64) -> None:
+        """Ask about the rows of which numbers are missing, after the first event from which on they are.
+
+        Args:
+            rows: shape (k,).
+            heads: where each row's events begin, shape (k,).
+            skipped: which events show that numbers are missing, shape (n,), each row's own together.
+            stream: stream time at each.
+        """
         table = self._table
         before = table["lossy"][rows] > 0
         if not (skipped.any() or before.any()):
             return
-        order = np.argsort(owner, kind="stable")
-        lossy = order[_from_first(owner[order], skipped[order], before)]
+        owner = owners(heads, len(skipped))
+        lossy = places(_from_first(owner, skipped, before))
         due = np.full(len(rows), NEVER, dtype=np.int64)
         np.minimum.at(due, owner[lossy], whole_second(stream[lossy] + self._ahead_us))
         table["lossy"][rows[due < NEVER]] = 1
@@ -167,7 +177,7 @@ class Losses:
         if not self.wanted:
             return found
         rows = self._waiting.take(to_us)
-        for within in np.unique(self._table["within"][rows]).tolist():
+        for within in different(self._table["within"][rows]).tolist():
             mine = rows[self._table["within"][rows] == within]
             state = self._at(mine, to_us, within // lost.CELLS)
             whole = mine[state.missing.sum(axis=1) <= 0]
@@ -201,7 +211,7 @@ class Losses:
         """
         number = np.array([self._variant(view, row) for row in actor.tolist()], dtype=np.int64)
         on, until = np.zeros(len(actor), dtype=np.bool_), np.full(len(actor), NEVER, dtype=np.int64)
-        for variant in np.unique(number[number != NONE]).tolist():
+        for variant in different(number[number != NONE]).tolist():
             test = view.test(variant, LostTest)
             within, width = _window(test), _window(test) // lost.CELLS
             mine = places(number == variant)
@@ -233,7 +243,7 @@ class Losses:
     def _rows(self, actor: Rows, within: int) -> Rows:
         """The rows of these actors, made where they are missing; -1 where there is no room."""
         rows = self._find(actor, within)
-        new = np.unique(actor[rows < 0])[: self._table.room]
+        new = different(actor[rows < 0])[: self._table.room]
         if len(new):
             self._table.add(new.astype(np.uint64), np.full(len(new), within, dtype=np.uint64))
             self._refer(new, 1)

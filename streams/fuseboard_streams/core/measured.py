@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fuseboard_detectors import objectives
 from fuseboard_detectors.objectives import CELLS, WINDOW_CELLS, ObjectiveCounts, ObjectiveParams, ObjectiveState
+from fuseboard_detectors.segments import different
 from fuseboard_schemas.keys import Target
 from fuseboard_streams.core.agenda import Agenda, whole_minute
 from fuseboard_streams.core.firing import Facts, Firing
@@ -202,12 +203,12 @@ class Measured:
         before = before[age < CELLS]
         table.touch("rings", rows[before])
         np.add.at(table["bad_cells"], (rows[before], cell[before] % CELLS), -1)
-        for minute in np.unique(due := whole_minute(stream + self._ahead_us)).tolist():
-            self._agenda.ask(np.unique(rows[due == minute]), minute)
+        for minute in different(due := whole_minute(stream + self._ahead_us)).tolist():
+            self._agenda.ask(different(rows[due == minute]), minute)
 
     def has(self, view: RuleView, owner: U64, stream: I64) -> Bools:
         """Of which of these targets anything is remembered at a time, shape (n,) each; targets may repeat."""
-        unique = np.unique(owner)
+        unique = different(owner)
         rows = self._table.find(unique, self.numbers(view, unique)).astype(np.int64)
         if (rows < 0).all():
             return np.zeros(len(owner), dtype=np.bool_)
@@ -256,7 +257,7 @@ class Measured:
             return
         rows, cell, width = rows[moved], cell[moved], width[moved]
         some = places((table["total"][rows] != 0) | (table["bad"][rows] != 0) | (table["worse"][rows] != 0))
-        for one in np.unique(width[some]).tolist():
+        for one in different(width[some]).tolist():
             mine = some[width[some] == one]
             self._store(rows[mine], self._at(rows[mine], cell[mine] * one, one))
         for name in ("total", "bad", "worse"):
@@ -301,7 +302,7 @@ class Measured:
         rows = self._agenda.take(to_us)
         found: list[Firing] = []
         measures = self._table["measure"][rows]
-        for number in np.unique(measures).tolist():
+        for number in different(measures).tolist():
             mine = rows[measures == number]
             view = self._by_number.get(number)
             if view is None:
@@ -321,7 +322,7 @@ class Measured:
             return []
         states = self._at(rows, now_us, width)
         findings: list[Firing] = []
-        for variant in np.unique(variants).tolist():
+        for variant in different(variants).tolist():
             mine = places(variants == variant)
             part = tuple(ObjectiveCounts(each.bad[mine], each.total[mine], each.newest[mine]) for each in states)
             findings += self._judge(view, variant, rows[mine], part, now_us)

@@ -11,7 +11,7 @@ nor an open breaker takes from them.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_detectors.breadth import ENOUGH
+from fuseboard_detectors.segments import firsts, stable_order
 from fuseboard_schemas.keys import KeyFormatError, parse_breaker_id
 from fuseboard_schemas.records import DeniedBy, Effect, PaneKind, Scope
 from fuseboard_streams.core.layout import EPOCH_S
@@ -62,6 +63,10 @@ class OpenSum:
     """Actors that had not called the tool within the breadth window."""
     failures: dict[str, int] = field(default_factory=dict)
     """By the row of the actor, in digits: JSON knows no other keys."""
+
+    def saved(self) -> dict[str, Any]:
+        """The fields by name. They are not copied, as `asdict` would: every transaction asks."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(slots=True)
@@ -108,7 +113,7 @@ class Panes:
         new = places(absent & (pool != NONE))
         if len(new) == 0:
             return
-        at = new[np.unique(piece.tool[new], return_index=True)[1]]
+        at = new[firsts(piece.tool[new])[1]]
         seconds, pools = piece.stream[at] // SECOND, pool[at]
         # Told when their second is over; they are callers from then on.
         for where, number in zip(seconds.tolist(), pools.tolist(), strict=True):
@@ -153,9 +158,10 @@ class Panes:
         found: dict[int, dict[int, OpenSum]], seconds: I64, pool: I64, offset: I64, amounts: tuple[Bools, ...]
     ) -> None:
         """Add up n calls by second and tool: those that count, all results, and the bad ones; shape (n,) each."""
-        order = np.lexsort((pool, seconds))
+        group = (seconds - seconds[0]) * (int(pool.max()) + 1) + pool
+        order = stable_order(group)
         seconds, pool, offset = seconds[order], pool[order], offset[order]
-        starts = run_starts(seconds * (int(pool.max()) + 1) + pool)
+        starts = run_starts(group[order])
         ends = np.append(starts[1:], len(order))
         sums_of = (np.add.reduceat(each[order], starts, dtype=np.int64).tolist() for each in amounts)
         for begin, end, calls, results, bad in zip(starts.tolist(), ends.tolist(), *sums_of, strict=True):
@@ -296,7 +302,7 @@ class Panes:
         now = self.open
         if now is None:
             return {"minute": self.minute}
-        tools = [[*self._pools.names[number], asdict(sums)] for number, sums in sorted(now.tools.items())]
+        tools = [[*self._pools.names[number], sums.saved()] for number, sums in sorted(now.tools.items())]
         return {"minute": self.minute, "second": now.second, "tools": tools, "probes": now.probes}
 
     def restore(self, saved: dict[str, Any]) -> None:

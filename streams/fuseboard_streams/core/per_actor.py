@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fuseboard_detectors.segments import different
 from fuseboard_streams.core.rulebook import NONE
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class PerActor:
         # A row that was freed may be another actor's by now: its hash says so.
         stale = (self._number[rows] == _UNKNOWN) | (self._seen[rows] != self._actors["lo"][rows])
         if stale.any():
-            new = np.unique(rows[stale])
+            new = different(rows[stale])
             self._number[new] = [self.view.number(*self.names(row)) for row in new.tolist()]
             self._seen[new] = self._actors["lo"][new]
         return self._number[rows].astype(np.int64)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_detectors.arithmetic import log10
+from fuseboard_detectors.segments import different, firsts
 from fuseboard_streams.core.firing import Facts, Firing
 from fuseboard_streams.core.layout import hot_family, in_force, statistic_columns
 from fuseboard_streams.core.rulebook import NONE
@@ -145,7 +146,7 @@ class Rates:
         rows = self._find(which, owner)
         missing = places(rows < 0)
         if len(missing):
-            self._make(which, np.unique(owner[missing]))
+            self._make(which, different(owner[missing]))
             rows[missing] = self._find(which, owner[missing])
         known = places(rows >= 0)
         mine = rows[known]
@@ -177,7 +178,7 @@ class Rates:
         """Note the variants of rows that were last seen under other rules; what cannot go on begins anew."""
         if len(rows) == 0:
             return
-        rows = np.unique(rows)
+        rows = different(rows)
         table = self.table
         views = {int(each): view for each, view in zip(self._ids, self._views, strict=True)}
         before = table["basis"][rows].copy()
@@ -207,7 +208,7 @@ class Rates:
         old = (seconds - last > self._idle_s) & (last != 0)
         if old.any():
             # Only a row's first event of the run comes after ``last``.
-            unique, first = np.unique(rows, return_index=True)
+            unique, first = firsts(rows)
             self._begin_anew(unique[old[first]])
         table.touch("hot", rows)
         table["last_seen"][rows] = seconds

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_detectors import loops
+from fuseboard_detectors.segments import firsts, stable_order
 from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import Scope
 from fuseboard_streams.core.firing import Facts, Firing
@@ -108,7 +109,7 @@ class Sessions:
             self.untracked += int(np.count_nonzero(number != NONE)) - len(known)
             if len(known):
                 self._start_anew(rows[known], calls.seconds[known])
-                order = known[np.argsort(rows[known], kind="stable")]
+                order = known[stable_order(rows[known])]
                 counts = self._count(
                     calls, order, rows[order], self._polls(rule, number[order], calls.tool[order], tool_name)
                 )
@@ -231,10 +232,7 @@ class Sessions:
         rows[mine] = table.find(trace, owner)
         missing = places(rows[mine] < 0)
         if len(missing):
-            pairs = np.unique(np.stack((trace[missing], owner[missing])), axis=1)[:, : table.room]
-            if pairs.size:
-                table.add(np.ascontiguousarray(pairs[0]), np.ascontiguousarray(pairs[1]))
-                rows[mine[missing]] = table.find(trace[missing], owner[missing])
+            rows[mine[missing]] = table.add_missing(trace[missing], owner[missing])[0]
         return rows
 
     def _start_anew(self, rows: Rows, seconds: NDArray[np.int32]) -> None:
@@ -242,7 +240,7 @@ class Sessions:
         old = (seconds - last > self._idle_s) & (last != 0)
         if old.any():
             # Only a session's first call of the run comes after ``last``.
-            unique, first = np.unique(rows, return_index=True)
+            unique, first = firsts(rows)
             stale = unique[old[first]]
             self._table.touch("run", stale)
             for name in ("last", "failures", "identical"):

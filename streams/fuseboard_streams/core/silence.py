@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_detectors import silence
-from fuseboard_detectors.segments import owners, running_sum
+from fuseboard_detectors.segments import different, owners, running_sum, stable_order
 from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import Scope
 from fuseboard_streams.core.firing import Facts, Firing
@@ -90,7 +90,7 @@ class Silence:
         if not self.wanted or len(at) == 0:
             return
         slots = self._slots(actor[at])
-        order = np.argsort(slots, kind="stable")
+        order = stable_order(slots)
         at, starts = at[order], run_starts(slots[order])
         rows = slots[order][starts]
         table, owner = self._table, owners(starts, len(at))
@@ -144,7 +144,7 @@ class Silence:
         on, until = np.zeros(len(actor), dtype=np.bool_), np.full(len(actor), NEVER, dtype=np.int64)
         number = np.array([self._variant(view, row) for row in actor.tolist()], dtype=np.int64)
         slots = self._actors[SLOT][actor].astype(np.int64)
-        for variant in np.unique(number[number != NONE]).tolist():
+        for variant in different(number[number != NONE]).tolist():
             test = view.test(variant, SilenceTest)
             mine = places((number == variant) & (slots >= 0))
             state = self._load(slots[mine])
@@ -180,7 +180,7 @@ class Silence:
     def _slots(self, actor: Rows) -> Rows:
         """The rows of these actors, made where they are missing."""
         slots = self._actors[SLOT][actor].astype(np.int64)
-        new = np.unique(actor[slots < 0])
+        new = different(actor[slots < 0])
         if len(new):
             made = self._table.allocate(len(new))
             self._table.touch("key", made)

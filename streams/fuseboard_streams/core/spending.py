@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_detectors import burn
+from fuseboard_detectors.segments import different, stable_order
 from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import Scope
 from fuseboard_streams.core.firing import Facts, Firing
@@ -27,6 +28,7 @@ from fuseboard_streams.core.tables import Column, Family, Table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fuseboard_streams.core.firing import Settled
     from fuseboard_streams.core.objects import Objects
     from fuseboard_streams.core.rulebook import Rulebook, RuleView
     from fuseboard_streams.core.settings import CoreSettings
@@ -67,8 +69,11 @@ def spends_table(settings: CoreSettings) -> Table:
 class Spending:
     """Follows what actors spend, for the rules on ``spend.usd``."""
 
-    def __init__(self, table: Table, actors: Table, book: Rulebook, hard_caps: HardCaps, objects: Objects) -> None:
+    def __init__(
+        self, table: Table, actors: Table, book: Rulebook, hard_caps: HardCaps, objects: Objects, settled: Settled
+    ) -> None:
         self._table = table
+        self._settled = settled
         self._actors = actors
         self._objects = objects
         self.caps = hard_caps
@@ -168,7 +173,7 @@ class Spending:
 
     def _fold_burns(self, costs: Costs, paid: NDArray[np.intp], slots: Rows) -> list[Firing]:
         """Add what was spent tick by tick, asking each actor before its next tick begins."""
-        order = np.argsort(slots, kind="stable")
+        order = stable_order(slots)
         slot, at = slots[order], paid[order]
         tick = tick_after(costs.stream[at])
         begins = np.ones(len(slot), dtype=np.bool_)
@@ -253,18 +258,22 @@ class Spending:
         table["waiting"][rows] = 0
         table["due"][rows] = 0
         state = self._at(rows, due)
+        position = np.searchsorted(stream, due)
         found = []
         for rule in self._rules:
             view, since = rule.view, self.since(rule.view.bases[0])
-            number = rule.numbers(table["actor"][rows].astype(np.int64))
+            actors = table["actor"][rows].astype(np.int64)
+            number = rule.numbers(actors)
             for variant, some, part in _by_variant(number, state):
                 test = view.test(variant, BurnTest)
-                for i in places(burn.burning(part, test.budget_micro_usd, test.pairs, since)).tolist():
-                    row, now = int(rows[some[i]]), int(due[some[i]])
-                    facts = _burn_facts(test, part, i, now, since)
-                    position = int(np.searchsorted(stream, now))
-                    target = Target(Scope.ACTOR, *rule.names(int(table["actor"][row])))
-                    found.append(Firing(position, now, view, variant, target, facts))
+                for i, pair, spent in _who_burns(test, part, since):
+                    now = int(due[some[i]])
+                    target = Target(Scope.ACTOR, *rule.names(int(actors[some[i]])))
+                    # Whoever is known to burn is not looked at second by second; `clearing` asks when that is over.
+                    if self._settled(view, variant, target, now, None):
+                        continue
+                    facts = _burn_facts(test, pair, spent, now)
+                    found.append(Firing(int(position[some[i]]), now, view, variant, target, facts))
         return found
 
     # --- rows
@@ -272,7 +281,7 @@ class Spending:
     def _slots(self, actor: Rows) -> Rows:
         """The rows of these actors, made where they are missing."""
         slots = self._actors[SLOT][actor].astype(np.int64)
-        new = np.unique(actor[slots < 0])
+        new = different(actor[slots < 0])
         if len(new):
             made = self._table.allocate(len(new))
             self._table.touch("key", made)
@@ -290,15 +299,25 @@ def tick_after(time_us: Any) -> Any:  # noqa: ANN401 - a time, or an array of th
 
 def _by_variant(number: I64, state: burn.Spending) -> Iterator[tuple[int, NDArray[np.intp], burn.Spending]]:
     """The keys of each variant: its number, their places, and their part of the state."""
-    for variant in np.unique(number[number != NONE]).tolist():
+    for variant in different(number[number != NONE]).tolist():
         some = places(number == variant)
         yield variant, some, burn.Spending(state.cells[some], state.newest[some])
 
 
-def _burn_facts(test: BurnTest, state: burn.Spending, i: int, now: int, since: int) -> Facts:
-    one = burn.Spending(state.cells[i : i + 1], state.newest[i : i + 1])
-    pair = next(each for each in test.pairs if burn.burning(one, test.budget_micro_usd, (each,), since)[0])
-    spent = int(burn.within(one, pair.long_us, since)[0])
+def _who_burns(test: BurnTest, state: burn.Spending, since: int) -> list[tuple[int, burn.BurnPair, int]]:
+    """The keys that burn their budget, each with the first pair of windows that says so, and what was spent in it."""
+    found: list[tuple[int, burn.BurnPair, int]] = []
+    left = np.arange(len(state.newest))
+    for pair in test.pairs:
+        some = burn.Spending(state.cells[left], state.newest[left])
+        burns = burn.burning(some, test.budget_micro_usd, (pair,), since)
+        spent = burn.within(some, pair.long_us, since)
+        found += [(int(left[i]), pair, int(spent[i])) for i in places(burns).tolist()]
+        left = left[~burns]
+    return sorted(found, key=lambda each: each[0])
+
+
+def _burn_facts(test: BurnTest, pair: burn.BurnPair, spent: int, now: int) -> Facts:
     share = 100 * spent / test.budget_micro_usd
     reason = (
         f"spent {usd(spent)} within {pair.long_us // SECOND} s, {share:.3g}% of a budget of "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fuseboard_detectors.segments import firsts
 from fuseboard_streams.core import measured
 from fuseboard_streams.core.breaker import decode, encode
 from fuseboard_streams.core.coverage import coverage_table, outdated
@@ -16,7 +17,6 @@ from fuseboard_streams.core.exceeding import free_histograms, histograms_table, 
 from fuseboard_streams.core.firsts import firsts_table
 from fuseboard_streams.core.hard_caps import capped_table
 from fuseboard_streams.core.hard_caps import over as day_over
-from fuseboard_streams.core.index import first_occurrences
 from fuseboard_streams.core.inputs import DATED, TOOL_CALLS
 from fuseboard_streams.core.layout import (
     EPOCH_S,
@@ -226,12 +226,12 @@ class ShardState:
     def refer(self, actors: Rows, change: int) -> None:
         """Note that so many rows more, or fewer, point at these actors."""
         self.actors.touch("refs", actors)
-        np.add.at(self.actors["refs"], actors, change)
+        np.add.at(self.actors["refs"], actors, np.int32(change))
 
     def refer_tools(self, tools: Rows, change: int) -> None:
         """The same of tools."""
         self.tools.touch("refs", tools)
-        np.add.at(self.tools["refs"], tools, change)
+        np.add.at(self.tools["refs"], tools, np.int32(change))
 
     def window_rows(self, topic: str, client: I64, actor: Rows) -> tuple[Rows, int]:
         """The rows of the clients' replay windows, making new ones as needed.
@@ -249,15 +249,11 @@ class ShardState:
         unknown = places(rows < 0)
         if len(unknown) == 0:
             return rows, 0
-        first, inverse = first_occurrences(lo[unknown], hi[unknown])
-        heads = unknown[first][: self.clients.room]
-        made = np.full(len(first), -1, dtype=np.int64)
-        if len(heads):
-            made[: len(heads)] = self.clients.add(lo[heads], hi[heads])
-            owners = actor[heads]
-            self.refer(owners[owners != NO_ACTOR], 1)
-        rows[unknown] = made[inverse]
-        return rows, int(np.count_nonzero(made[inverse] < 0))
+        made, new = self.clients.add_missing(lo[unknown], hi[unknown])
+        owners = actor[unknown[new]]
+        self.refer(owners[owners != NO_ACTOR], 1)
+        rows[unknown] = made
+        return rows, int(np.count_nonzero(made < 0))
 
     def clients_seen(self, actor: int, since_us: int) -> int:
         """How many clients of an actor have sent tool calls since a time."""
@@ -445,6 +441,6 @@ def _stale(table: Table, rows: Rows, seconds: NDArray[np.int32], limit_s: int) -
     if not old.any():
         return rows[:0]
     # Only a row's first event of the piece tells: the others come after that one, not after ``last``.
-    unique, first = np.unique(rows, return_index=True)
+    unique, first = firsts(rows)
     stale: Rows = unique[old[first]]
     return stale

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fuseboard_detectors.attribution import RING, FailureRing, given_calls, least_without_a_tool, remember, take_out
 from fuseboard_detectors.failure import Bools, FailureState, FailureStep, count_failure, initial_null, restart
+from fuseboard_detectors.segments import different, stable_order
 from fuseboard_streams.core.runs import places, run_starts
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ class Statistic:
     def _count_by_rule(self, state: FailureState, at: I64, numbers: NDArray[np.int16]) -> FailureStep:
         mean = np.empty(len(at))
         warned, tripped = np.empty(len(at), np.bool_), np.empty(len(at), np.bool_)
-        for number in np.unique(numbers).tolist():
+        for number in different(numbers).tolist():
             some = places(numbers == number)
             part = FailureState(*(getattr(state, name)[some] for name in _STATE))
             step = count_failure(part, at[some], self.level.params(number))
@@ -257,7 +258,7 @@ class Statistic:
     def _by_rule(self, rows: I64) -> Iterator[tuple[NDArray[np.intp], FailureParams]]:
         """Which of some rows have the same settings, and these."""
         numbers = self.table["rule"][rows]
-        for number in np.unique(numbers).tolist():
+        for number in different(numbers).tolist():
             yield places(numbers == number), self.level.params(number)
 
     def _spare(self, rows: I64, state: FailureState, step: FailureStep) -> None:
@@ -375,7 +376,7 @@ def _rounds(rank: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     """The numbers of the first failures of all keys, then of the second ones, ..."""
     if len(rank) == 0:
         return []
-    order = np.argsort(rank, kind="stable")
+    order = stable_order(rank)
     return np.split(order, run_starts(rank[order])[1:])
 
 

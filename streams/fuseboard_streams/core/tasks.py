@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_detectors.objectives import above
+from fuseboard_detectors.segments import different
 from fuseboard_streams.core.agenda import MINUTE, whole_minute
 from fuseboard_streams.core.measured import owner_of
 from fuseboard_streams.core.ruleset import COST, ObjectiveTest
@@ -135,7 +136,7 @@ class Tasks:
         unique, inverse = np.unique(owner, return_inverse=True)
         variants = self._measured.variants(view, unique)[inverse]
         bad = np.zeros((2, len(owner)), dtype=np.bool_)
-        for variant in np.unique(variants).tolist():
+        for variant in different(variants).tolist():
             mine = variants == variant
             for i, least in enumerate(view.test(variant, ObjectiveTest).least):
                 bad[i, mine] = above(cost[mine], least, reached=True)
@@ -152,11 +153,8 @@ class Tasks:
         rows = table.find(parts.trace, owner).astype(np.int64)
         missing = places(rows < 0)
         if len(missing):
-            pairs = np.unique(np.stack((parts.trace[missing], owner[missing])), axis=1)[:, : table.room]
-            if pairs.size:
-                table.add(np.ascontiguousarray(pairs[0]), np.ascontiguousarray(pairs[1]))
-                self._refer(pairs[1].astype(np.int64), 1)
-                rows[missing] = table.find(parts.trace[missing], owner[missing])
+            rows[missing], new = table.add_missing(parts.trace[missing], owner[missing])
+            self._refer(owner[missing[new]].astype(np.int64), 1)
         return rows
 
     def forget(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fuseboard_detectors.segments import stable_order
 from fuseboard_streams.core.prepare import hash_of
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class TraceCap:
         """Make the index anew from the table, after a restore or a rollback."""
         live = np.flatnonzero(self._table.live[: self._table.high_water])
         order = self._table["order"][live]
-        ranked = np.argsort(order, kind="stable")
+        ranked = stable_order(order)
         self._queue = deque(zip(order[ranked].tolist(), live[ranked].tolist(), strict=True))
         self._rows = dict(zip(self._table["key"][live].tolist(), live.tolist(), strict=True))
         self._next = int(order.max()) + 1 if len(live) else 0

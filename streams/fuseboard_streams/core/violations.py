@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseboard_detectors.recent import SLOTS, RecentHits, distinct, hit
+from fuseboard_detectors.segments import different, stable_order
 from fuseboard_schemas.keys import Target
 from fuseboard_schemas.records import Scope, Severity
 from fuseboard_streams.core.firing import Facts, Firing
@@ -139,7 +140,7 @@ class Violations:
         counted = self._counted(hits, actions)
         if len(counted.row) == 0:
             return []
-        order = np.argsort(counted.row, kind="stable")
+        order = stable_order(counted.row)
         first = run_starts(counted.row[order])
         rank = np.empty(len(order), dtype=np.int64)
         rank[order] = np.arange(len(order)) - np.repeat(first, np.diff(np.append(first, len(order))))
@@ -171,7 +172,7 @@ class Violations:
             variant.append(number[chosen])
         where, rules, variants = np.concatenate(at), np.concatenate(rule), np.concatenate(variant)
         # In the order of the hits: where room is short, it must not matter how they were cut.
-        order = np.argsort(where, kind="stable")
+        order = stable_order(where)
         where, rules, variants = where[order], rules[order], variants[order]
         basis = np.zeros(len(where), dtype=np.uint64)
         for i, each in enumerate(self._rules):
@@ -187,7 +188,7 @@ class Violations:
         self, rule: PerActor, tests: tuple[DistinctTest, ...], hits: Hits, now: _Counted, state: RecentHits
     ) -> list[Firing]:
         found = []
-        for variant in np.unique(now.variant).tolist():
+        for variant in different(now.variant).tolist():
             test = tests[variant]
             mine = places(now.variant == variant)
             some = RecentHits(*(getattr(state, name)[mine] for name in _HITS))
@@ -251,16 +252,13 @@ class Violations:
         rows = table.find(keys, basis).astype(np.int64)
         missing = places(rows < 0)
         if len(missing):
-            _, first = np.unique(np.stack((keys[missing], basis[missing])), axis=1, return_index=True)
-            new = missing[np.sort(first)][: table.room]
-            if len(new):
-                made = table.add(keys[new], basis[new])
-                table.touch("kept", made)
-                table["keep_us"][made] = [self._within[each] + self._lag_us for each in basis[new].tolist()]
-                self._actors.touch("slots", actor[new])
-                self._actors[FLAG][actor[new]] = 1
-                self._refer(actor[new], 1)
-                rows = table.find(keys, basis).astype(np.int64)
+            rows[missing], first = table.add_missing(keys[missing], basis[missing])
+            new = missing[first]
+            table.touch("kept", rows[new])
+            table["keep_us"][rows[new]] = [self._within[each] + self._lag_us for each in basis[new].tolist()]
+            self._actors.touch("slots", actor[new])
+            self._actors[FLAG][actor[new]] = 1
+            self._refer(actor[new], 1)
         return rows
 
     def _load(self, rows: Rows) -> RecentHits:
@@ -276,7 +274,7 @@ def _before(actions: Rows, actor: Rows, position: NDArray[np.intp]) -> I64:
     """How many of an actor's actions of this run precede a place in it."""
     if len(actions) == 0:
         return np.zeros(len(actor), dtype=np.int64)
-    order = np.argsort(actions, kind="stable")
+    order = stable_order(actions)
     by_actor = actions[order]
     # Actors by row, then by place: a place's rank among its actor's is a difference of two searches.
     span = np.int64(len(actions) + 1)

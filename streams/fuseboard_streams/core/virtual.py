@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from fuseboard_schemas.records import Recovery
@@ -41,6 +41,12 @@ class VirtualHold:
     def is_open(self, now: int) -> bool:
         """Whether it would still hold."""
         return self.on or now < self.until
+
+
+def _data(row: VirtualHold) -> bytes:
+    # A rule that watches may fire at every tick: `asdict` takes ten times as long.
+    found = {"since": row.since, "until": row.until, "quiet_us": row.quiet_us, "on": row.on}
+    return json.dumps(found, separators=(",", ":")).encode()
 
 
 class VirtualHolds:
@@ -138,7 +144,7 @@ class VirtualHolds:
         """What was written since :meth:`begin`, as :meth:`restore` takes it, in order; None: removed."""
         for key in sorted(self._undo or ()):
             row = self._rows.get(key)
-            data = None if row is None else json.dumps(asdict(row), separators=(",", ":")).encode()
+            data = None if row is None else _data(row)
             yield json.dumps(key, separators=(",", ":")), data
 
     def restore(self, name: str, data: bytes) -> None:

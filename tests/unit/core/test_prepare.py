@@ -36,3 +36,19 @@ def test_hashes_of_texts_are_the_same_one_by_one_and_together() -> None:
     assert [bool(each) for each in together] == [texts[row] is not None for row in rows.tolist()]
     assert hashed(frame, "unread", rows).tolist() == [0] * 10
     assert hashed(frame.with_columns(pl.lit(None, pl.String).alias("none")), "none", rows).tolist() == [0] * 10
+
+
+def test_ids_that_differ_in_one_digit_differ_in_both_halves_of_their_hash() -> None:
+    """Either half alone is used as a name: ids that count, or are mostly zeros, are common."""
+    ids = [f"{digit << 4 * place:032x}" for place in range(32) for digit in range(1, 16)]
+    ids += [f"{number:032x}" for number in range(1 << 14, 1 << 15)]
+    ids = sorted(set(ids))
+    found = stable_hash(pl.Series(ids))
+    for half in (found >> np.uint64(32), found & np.uint64(0xFFFF_FFFF)):
+        assert len(np.unique(half)) >= len(ids) - 1
+
+
+def test_a_hash_is_the_same_in_every_version() -> None:
+    """The state log keeps it."""
+    found = stable_hash(pl.Series(["0af7651916cd43dd8448eb211c80319c", "run-1", None]))
+    assert found.tolist() == [1240634774247509181, 9778205038060943398, 0]

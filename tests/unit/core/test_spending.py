@@ -48,7 +48,7 @@ def spending(rules: tuple[Rule, ...] = RULES, settled: Settled = lambda *_: Fals
     objects.begin()
     capped = opened(capped_table(CoreSettings(max_actors=limit)))
     caps = HardCaps(capped, table, book, lambda rows, change: None, settled)
-    return Spending(opened(spends_table(CoreSettings())), table, book, caps, objects)
+    return Spending(opened(spends_table(CoreSettings())), table, book, caps, objects, settled)
 
 
 def events(seed: int, n: int = 1_500) -> list[Event]:
