@@ -198,7 +198,7 @@ def split(columns: Columns, partition: NDArray[np.int32]) -> Iterator[tuple[int,
 def texts(frame: pl.DataFrame, column: str, rows: NDArray[np.uint32]) -> list[str | None]:
     """The values of a text column in some rows of a frame."""
     values = frame.get_column(column)
-    # Taking many at once costs as much as some fifty values one by one; `gather`, through the query engine, thrice that.
+    # Taking many at once costs as much as some fifty values one by one; `gather`, by the query engine, thrice that.
     return [values[at] for at in rows.tolist()] if len(rows) < _FEW else values[rows].to_list()
 
 
