@@ -88,7 +88,7 @@ class WorkerSettings(BaseSettings):
 
     batch_records: int = Field(default=20_000, ge=1)
     """Records of a micro-batch when caught up."""
-    catch_up_records: int = Field(default=50_000, ge=1)
+    catch_up_records: int = Field(default=100_000, ge=1)
     """Records of a batch when lagging."""
     idle_wait_ms: int = Field(default=50, ge=1, le=1000)
     """How long to wait for a first record before looking at the clock again."""
