@@ -115,7 +115,7 @@ def measure(source: Input, contender: Contender, repetition: int) -> Measured:
 
 
 BATCH = 50_000
-"""Records of the bare loop's batch: half the worker's. With more it gets slower still, and the worker would gain by it."""
+"""Records of the bare loop's batch: half the worker's. With more it only gets slower."""
 
 
 def bare(source: Input, processes: int = 1, *, records: int = BATCH) -> Contender:

@@ -68,7 +68,7 @@ def main(events: int, actors: int, repetitions: int, bootstrap: str | None, as_j
         runs = interleave({each.name: partial(measure, source, each) for each in contenders}, repetitions)
     parameters = {"events": events, "actors": actors, "tools": workload.tools, "partitions": PARTITIONS}
     notes = [
-        "bare: the worker's consumer, 50,000 at a time, touching the value and length of every record, as many processes.",
+        "bare: the worker's consumer, 50,000 at a time, touching value and length of every record, as many processes.",
         f"bare_{PIECE}: the same, consuming in the pieces in which the worker does: the fastest bare loop there is.",
         "Rates and CPU lie between a group's first and last commit; us_per_event_* is the loop's own clock.",
     ]

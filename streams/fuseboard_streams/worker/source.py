@@ -237,8 +237,12 @@ class Source:
 def arrived(topic: str, messages: Sequence[Message]) -> Arrived:
     """Records of one input topic, without the messages: what is kept is a few large objects."""
     n = len(messages)
-    partition = np.fromiter(map(Message.partition, messages), np.int32, n)
-    runs = runs_of(partition)
+    numbers = list(map(Message.partition, messages))
+    first = numbers[0] or 0
+    # A fetch brings the records of a partition together: mostly these are all of one.
+    alone = numbers.count(first) == n
+    partition = np.full(n, first, np.int32) if alone else np.array(numbers, np.int32)
+    runs = [(first, 0, n)] if alone else runs_of(partition)
     return Arrived(
         topic=topic,
         keys=list(map(Message.key, messages)),
