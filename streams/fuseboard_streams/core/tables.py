@@ -33,6 +33,7 @@ _DIRTY = 2
 _READY = USED | _DIRTY
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _SCAN = 4096
+_NO_ROWS: NDArray[np.int32] = np.empty(0, np.int32)
 
 
 class KeyLimitError(FuseboardError):
@@ -349,8 +350,8 @@ class Table:
 
     def changed(self, family: str) -> Rows:
         """The live rows touched in this family in this transaction, ascending."""
-        state = self._families[family]
-        return self.used_rows(family, _merged([undo.rows for undo in state.undo]))
+        undo = self._families[family].undo
+        return self.used_rows(family, _merged([each.rows for each in undo])) if undo else _NO_ROWS
 
     def allocated(self) -> Rows:
         """The rows allocated in this transaction that are live now, ascending."""
