@@ -46,7 +46,7 @@ def _broker(bootstrap: str | None) -> Iterator[str]:
 
 def report(plan: Plan, result: Result) -> Report:
     """The figures of a run."""
-    compared = sum(result.comparison.compared.values())
+    compared = sum(sum(each.compared.values()) for each in (result.comparison, *result.replayed.values()))
     metrics = {
         "kills": result.kills,
         "outputs_compared": compared,
@@ -66,7 +66,8 @@ def report(plan: Plan, result: Result) -> Report:
         for name, counts in {**result.tally, "killed after": result.killed_at, "events": result.events}.items()
     ]
     notes.append("compared: " + ", ".join(f"{name} {count}" for name, count in result.comparison.compared.items()))
-    notes += [f"first difference: {each.first}" for each in (result.core, result.comparison) if each.first is not None]
+    every = (result.core, result.comparison, *result.replayed.values())
+    notes += [f"first difference: {each.first}" for each in every if each.first is not None]
     targets = {"kills": Target(at_least=plan.kills), "differences": Target(at_most=0)}
     return Report("kill", {name: float(value) for name, value in metrics.items()}, runs, asdict(plan), targets, notes)
 
@@ -77,6 +78,13 @@ def report(plan: Plan, result: Result) -> Report:
 @click.option("--seed", default=1, show_default=True, help="Of the input, the victims and the instants.")
 @click.option("--workers", default=3, show_default=True, help="Workers at a time.")
 @click.option("--chunks", default=5, show_default=True, help="Input between two kills, in chunks of 480 calls.")
+@click.option(
+    "--rules",
+    default=0,
+    show_default=True,
+    help="Changes of the rules meanwhile. With any, all topics are written, tools go down for all, and each run is "
+    "compared with what its journals give.",
+)
 @click.option("--session-timeout-ms", default=SESSION_MS, show_default=True, help="Session timeout of the workers.")
 @click.option("--bootstrap", default=None, help="A cluster to use instead of starting Apache Kafka.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -87,6 +95,7 @@ def main(
     seed: int,
     workers: int,
     chunks: int,
+    rules: int,
     session_timeout_ms: int,
     bootstrap: str | None,
     as_json: bool,
@@ -100,6 +109,8 @@ def main(
         workers,
         session_timeout_ms=session_timeout_ms,
         chunks=chunks,
+        several=rules > 0,
+        rules=rules,
     )
     with _broker(bootstrap) as address, temporary_folder() as folder:
         result = oracle(address, f"kill-{secrets.token_hex(3)}.", plan, folder, say=console.print)

@@ -124,7 +124,7 @@ class Result:
     @property
     def differences(self) -> int:
         """All of them."""
-        return self.comparison.differences + self.core.differences
+        return sum(each.differences for each in (self.comparison, self.core, *self.replayed.values()))
 
     def as_dict(self) -> dict[str, Any]:
         """For a report."""

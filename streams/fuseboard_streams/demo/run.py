@@ -84,8 +84,8 @@ def run_demo(*, bootstrap: str | None, keep: bool, as_json: bool) -> int:
         screen.line(
             "set up",
             f"{'embedded' if servers.embedded else 'your'} broker at {servers.connection.bootstrap}, {len(TOPICS)} "
-            f"topics, a worker process with a cooldown of {CORE.breaker.base_cooldown_us / SECOND:.0f} s instead of "
-            f"30 s; took {setup_s:.1f} s",
+            f"topics, a worker process with a cooldown of at most {CORE.breaker.base_cooldown_us / SECOND:.0f} s "
+            f"instead of 30 s; took {setup_s:.1f} s",
         )
         demo.play()
         with screen.waiting("reading all calls back"):
