@@ -65,7 +65,7 @@ def tenant_key(tenant: str) -> str:
     return encode_part(tenant)
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=1 << 14, typed=True)
 def breaker_id(
     scope: Scope, tenant: str, actor: str | None = None, tool: str | None = None, trace_id: str | None = None
 ) -> str:

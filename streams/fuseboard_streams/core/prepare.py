@@ -44,6 +44,7 @@ NO_COST, NEGATIVE_COST = -1, -2
 _FEW = 50
 _WORDS = pl.Array(pl.UInt64, 4)
 _HALF = np.uint64(32)
+_ZEROS = np.uint64(int.from_bytes(b"00000000", "little"))
 _ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
 """Odd multipliers with well-spread bits (the golden ratio; primes of xxHash64)."""
 
@@ -268,6 +269,8 @@ def hash_of(text: str) -> int:
 def stable_hash(texts: pl.Series) -> U64:
     """64 bits for each text, the same in every process: it is kept in the state; 0 for none.
 
+    An id of 32 zeros is none: W3C Trace Context (3.2.2.3) calls such a trace invalid, and who sends it has none.
+
     Ids of 32 bytes, as W3C trace ids are, are read as four words; whatever else there is takes some hundred times as
     long.
     """
@@ -286,13 +289,18 @@ def stable_hash(texts: pl.Series) -> U64:
 
 def _mixed(words: U64) -> U64:
     """One word of four: ``uint64[n, 4]`` to ``uint64[n]``. Digits differ in few bits: every word moves all of them."""
-    found = words[:, 0] * _odd(0)
+    found: U64 = words[:, 0] * _odd(0)
     for i in (1, 2, 3):
         found ^= found >> _HALF
         found += words[:, i] * _odd(i - 1)
         found *= _odd(1)
     found ^= found >> _HALF
     found *= _odd(2)
+    # Nothing but no id is 0, whatever a client makes up.
+    found[found == 0] = 1
+    zeros = words[:, 0] == _ZEROS
+    if zeros.any():
+        found[(words == _ZEROS).all(axis=1)] = 0
     return found
 
 

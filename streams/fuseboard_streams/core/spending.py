@@ -269,7 +269,8 @@ class Spending:
                 for i, pair, spent in _who_burns(test, part, since):
                     now = int(due[some[i]])
                     target = Target(Scope.ACTOR, *rule.names(int(actors[some[i]])))
-                    # Whoever is known to burn is not looked at second by second; `clearing` asks when that is over.
+                    # Whoever is known to burn is not looked at second by second; `clearing` asks when that is over. It
+                    # does so since the condition was found on: budgets recover by quiet or a person, never by probes.
                     if self._settled(view, variant, target, now, None):
                         continue
                     facts = _burn_facts(test, pair, spent, now)

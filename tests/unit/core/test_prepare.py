@@ -52,3 +52,14 @@ def test_a_hash_is_the_same_in_every_version() -> None:
     """The state log keeps it."""
     found = stable_hash(pl.Series(["0af7651916cd43dd8448eb211c80319c", "run-1", None]))
     assert found.tolist() == [1240634774247509181, 9778205038060943398, 0]
+
+
+def test_nothing_but_no_id_hashes_to_nothing() -> None:
+    """A trace of zeros is none by W3C Trace Context; whatever else a client makes up is one."""
+    texts = ["0" * 32, None, "\0" * 32, "", "\0", "0" * 31, "0" * 33, "\u00e9" * 16, "\u00e9" * 32, "0" * 31 + "1"]
+    found = stable_hash(pl.Series(texts, dtype=pl.String)).tolist()
+    assert [each == 0 for each in found] == [True, True, *[False] * 8]
+    assert len(set(found)) == 9
+    one_by_one = [int(stable_hash(pl.Series([text], dtype=pl.String))[0]) for text in texts]
+    assert one_by_one == found
+    assert stable_hash(pl.Series([], dtype=pl.String)).tolist() == []
