@@ -116,10 +116,9 @@ def _start_worker(connection: Connection, group: str, core: CoreSettings, folder
     settings = folder / "fuseboard.toml"
     rules = folder / "fuseboard.yaml"
     rules.write_text(demo_rules(core.breaker.base_cooldown_us))
-    kafka = "".join(f"{json.dumps(key)} = {json.dumps(value)}\n" for key, value in connection.kafka.items())
-    # A worker waits at least half of its own cooldown, whatever the rules say.
-    breaker = f"base_cooldown_us = {core.breaker.base_cooldown_us}\n"
-    settings.write_text(f"[kafka]\n{kafka}\n[core.breaker]\n{breaker}")
+    settings.write_text(
+        "[kafka]\n" + "".join(f"{json.dumps(key)} = {json.dumps(value)}\n" for key, value in connection.kafka.items())
+    )
     # Client settings may hold a password.
     settings.chmod(0o600)
     command = [

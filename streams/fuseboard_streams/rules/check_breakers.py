@@ -372,7 +372,7 @@ def _soonest(wait_us: int, path: Path) -> Iterator[Finding]:
     if wait_us < least:
         text = (
             f"a worker waits at least {least // _SECOND} s after each change of a breaker, and so long here; expected "
-            f"{least // _SECOND}s or more, or a lower core.breaker.base_cooldown_us in the worker's settings."
+            f"{least // _SECOND}s or more."
         )
         yield Finding(path, text, warning=True)
 
