@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from fuseboard_detectors.arithmetic import log10
 from fuseboard_detectors.failure import fold_successes, mean_r
 from fuseboard_streams.core.layout import EPOCH_S
+from fuseboard_streams.core.nearing import Nearing
 from fuseboard_streams.core.rulebook import NONE
 from fuseboard_streams.core.runs import places
 from fuseboard_streams.core.settings import SECOND
@@ -32,31 +32,6 @@ LEAST_FAILURES: Final = 2
 _FIRST: Final = 64
 _MOST_ROWS: Final = 16_384
 """Of so many rows, the strongest at their last failure, the evidence is computed at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Nearing:
-    """A target whose evidence is above rest."""
-
-    tenant: str
-    actor: str | None
-    """None for a tool as a whole."""
-    tool: str | None
-    """None for an actor as a whole."""
-    evidence_log10: float
-    """Rounded to 6 digits."""
-    trip_log10: float
-    """Of the level at which it trips."""
-    calls: int
-    """Counted since the evidence last rested."""
-    failures: int
-    """Among them."""
-
-    @property
-    def order(self) -> tuple[float, str, str, bool, str]:
-        """The nearest comes first: what is missing to a trip, as a factor; then by name, an actor after its tools."""
-        missing = round(self.trip_log10 - self.evidence_log10, 6)
-        return missing, self.tenant, self.actor or "", self.tool is None, self.tool or ""
 
 
 def nearest_to_trip(parts: Parts, most: int) -> list[Nearing]:

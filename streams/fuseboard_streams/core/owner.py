@@ -11,7 +11,7 @@ from fuseboard_detectors.arithmetic import log10
 from fuseboard_detectors.breadth import ENOUGH, broad
 from fuseboard_detectors.failure import mean_r
 from fuseboard_detectors.pooled import PooledState, count_pane, restart
-from fuseboard_streams.core.nearest import Nearing
+from fuseboard_streams.core.nearing import Nearing
 from fuseboard_streams.core.panes import BREADTH_S
 from fuseboard_streams.core.rulebook import NONE
 

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from fuseboard_streams.core.guarding import Incident, Request
     from fuseboard_streams.core.identity import Identities
     from fuseboard_streams.core.inputs import Received
-    from fuseboard_streams.core.nearest import Nearing
+    from fuseboard_streams.core.nearing import Nearing
     from fuseboard_streams.core.objects import Objects
     from fuseboard_streams.core.owner import Found
     from fuseboard_streams.core.piece import Piece

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from fuseboard_schemas.topics import TopicNames
     from fuseboard_streams.core.decisions import Output
-    from fuseboard_streams.core.nearest import Nearing
+    from fuseboard_streams.core.nearing import Nearing
     from fuseboard_streams.core.store import Delta
     from fuseboard_streams.worker.assignment import Assignment
     from fuseboard_streams.worker.clock import Clock

@@ -11,7 +11,8 @@ from fuseboard_detectors.failure import FailureParams
 from fuseboard_schemas.records import Outcome, Pane, PaneKind
 from fuseboard_streams.core import nearest
 from fuseboard_streams.core.inputs import Received
-from fuseboard_streams.core.nearest import Nearing, nearest_to_trip
+from fuseboard_streams.core.nearest import nearest_to_trip
+from fuseboard_streams.core.nearing import Nearing
 from fuseboard_streams.core.settings import CoreSettings
 from fuseboard_streams.core.shard import Shard
 from tests.support.calls import T0, Call, fold, make_shard
