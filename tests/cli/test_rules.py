@@ -304,9 +304,27 @@ def test_what_an_override_keeps_is_not_shown_again(tmp_path: Path) -> None:
 def test_objectives_and_the_rest(tmp_path: Path) -> None:
     new = changed('">99.5%"', '">99%"').replace("at_least: 1", "at_least: 2")
     assert compared(tmp_path, EXAMPLE, new) == [
-        ("changed", "tool-success", "TOOL", "everyone", [("target", ">99.5%", ">99%")], None),
+        ("changed", "tool-success", "TOOL", "everyone", [("target", ">99.5%", ">99%")], False),
         ("changed", "blast_radius", "", "everyone", [("at_least", "1", "2")], None),
     ]
+
+
+def test_an_objective_with_another_window_starts_cold(tmp_path: Path) -> None:
+    old = 'version: 1\nobjectives: {ok: {metric: calls.ok, per: ACTOR, target: ">99%", window: 24h, min: 100}}'
+    assert compared(tmp_path, old, old.replace("24h", "48h")) == [
+        ("changed", "ok", "ACTOR", "everyone", [("window", "1d", "2d")], True)
+    ]
+    assert compared(tmp_path, old, old.replace("min: 100", "min: 200"))[0][-1] is False
+    evals = 'version: 1\nobjectives: {e: {metric: evals.paired_delta, per: ACTOR, target: ">=-1%", suites: ["a"]}}'
+    assert compared(tmp_path, evals, evals.replace("-1%", "-2%"))[0][-1] is None
+
+
+def test_calls_are_not_shown_as_times(tmp_path: Path) -> None:
+    old = (
+        "version: 1\nbreakers: {n: {metric: tools.first_use, scope: ACTOR_TOOL, action: DISABLE_TOOL, "
+        "test: {kind: first-use, after: 200}}}"
+    )
+    assert compared(tmp_path, old, old.replace("200", "5000000"))[0][4] == [("test.after", "200", "5000000")]
 
 
 def test_how_a_comparison_looks(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def test_every_packaged_rule_names_one_that_is_there() -> None:
     rules = compile_rules(PACKAGED.read_bytes(), "packaged").rules.rules
     named = {rule.rule: rule.base.response.runbook for rule in rules}
     assert named.pop("actor-failing") == named["tool-failing"], "one page is about both"
+    assert run("runbook", "actor-failing").stdout == run("runbook", "tool-failing").stdout
     assert len(named) > 10
     for rule, runbook in named.items():
         name = packaged_name(runbook or "")

@@ -31,11 +31,11 @@ command.add_command(apply_command)
 command.add_command(show_command)
 
 
-@command.command("check", short_help="Say everything that is wrong with a file.")
+@command.command("check", short_help="Say what is wrong with a file.")
 @click.argument("file", required=False, type=_FILE)
 @json_option
 def check_command(file: Path | None, as_json: bool) -> None:
-    """Check a rules file: every problem with its line and place. Exits with 1 if it cannot be used."""
+    """Check a rules file: problems with their lines and places. Exits with 1 if it cannot be used."""
     from fuseboard_streams.cli.render.rules import problem_json, problem_lines
     from fuseboard_streams.cli.render.text import plural
     from fuseboard_streams.rules.document import RulesError

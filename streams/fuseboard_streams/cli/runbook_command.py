@@ -13,6 +13,9 @@ from fuseboard_streams.cli.options import json_option
 # In a wheel they lie inside the package; a checkout has them where the other documents are.
 _FOLDERS: Final = (Path(__file__).parents[1] / "runbooks", Path(__file__).parents[3] / "docs" / "runbooks")
 
+SHARED: Final = {"actor-failing": "tool-failing"}
+"""Packaged rules that have the runbook of another."""
+
 
 @click.command("runbook")
 @click.argument("name", required=False)
@@ -28,7 +31,8 @@ def command(name: str | None, as_json: bool) -> None:
     if name is None:
         click.echo(json.dumps(sorted(found)) if as_json else "\n".join(sorted(found)))
         return
-    path = found.get(Path(name).name.removesuffix(".md"))
+    short = Path(name).name.removesuffix(".md")
+    path = found.get(SHARED.get(short, short))
     if path is None:
         there = ", ".join(sorted(found)) or "none in this installation"
         raise ConfigurationError(f"There is no runbook {name!r} in this package. Those there are: {there}.")

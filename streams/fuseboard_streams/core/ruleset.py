@@ -16,6 +16,8 @@ TRACED: Final = "sessions.traced"
 SUCCESS: Final = "calls.ok"
 VIOLATING: Final = "actions.violating"
 COST: Final = "tasks.cost_usd"
+GUARD: Final = "blast-radius"
+"""The name under which the guard says what it holds back; no rule may have it."""
 MEASURED: Final = frozenset({TRACED, SUCCESS, VIOLATING, COST})
 """What objectives can be about that the stream shows."""
 

@@ -34,7 +34,7 @@ from fuseboard_streams.core.owner import Owner
 from fuseboard_streams.core.panes import MINUTE_S, Panes
 from fuseboard_streams.core.pools import Pools
 from fuseboard_streams.core.requests import Requests
-from fuseboard_streams.core.ruleset import Response, Rung
+from fuseboard_streams.core.ruleset import GUARD, Response, Rung
 from fuseboard_streams.core.rulings import trip_of, words_of
 from fuseboard_streams.core.settings import SECOND
 from fuseboard_streams.core.tool_objectives import ToolObjectives
@@ -64,8 +64,6 @@ if TYPE_CHECKING:
     from fuseboard_streams.core.tool_objectives import Key
 
 METRIC: Final = "calls.failed"
-GUARD: Final = "blast-radius"
-"""Source of what the guard says."""
 _TO_TOOL = (PaneKind.PROBED,)
 _TO_TENANT = (PaneKind.TRIP_REQUEST, PaneKind.RELEASED)
 _TO_ACTOR = (PaneKind.GRANTED, PaneKind.REFUSED)

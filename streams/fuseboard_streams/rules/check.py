@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from pydantic import ValidationError
 
 from fuseboard_detectors.failure import FailureParams
+from fuseboard_streams.core.ruleset import GUARD
 from fuseboard_streams.rules.check_breakers import Finding, check_breaker, check_runbook
 from fuseboard_streams.rules.check_objectives import check_objective
 from fuseboard_streams.rules.document import dotted
@@ -64,6 +65,11 @@ def check(file: RulesFile, document: Document, base: FailureParams | None = None
 
 def _all(file: RulesFile, document: Document, base: FailureParams) -> Iterator[Finding]:
     yield from check_runbook(file.defaults.runbook, ("defaults", "runbook"))
+    if not (file.breakers or file.objectives):
+        yield Finding((), "there is no breaker and no objective: in force, this file would remove all.", warning=True)
+    if GUARD in file.breakers:
+        text = "this is the name under which what `blast_radius` holds back is told; rename the breaker."
+        yield Finding(("breakers", GUARD), text)
     for name in file.breakers.keys() & file.objectives.keys():
         yield Finding(("breakers", name), "an objective has this name too, and overrides could not tell; rename one.")
     for name, rule in file.breakers.items():
@@ -139,10 +145,13 @@ def _overridden(
     layers = [each for each in layers_of(file, document, name) if not _fixed(each.fields, raw, section)]
     sets = combinations(layers)
     if sets is None:
-        text = (
-            f"{len(layers)} overrides of {name} are more than {MOST_OVERRIDES}, or meet in more than "
-            f"{MOST_COMBINATIONS} ways; let fewer patterns overlap, or give some targets a rule of their own."
+        what = (
+            f"they are {len(layers)}, more than {MOST_OVERRIDES}"
+            if len(layers) > MOST_OVERRIDES
+            else f"targets may fit several of the {len(layers)} in more than {MOST_COMBINATIONS} ways"
         )
+        mend = "let fewer patterns overlap, or give some targets a rule of their own."
+        text = f"too many overrides of {name}: {what}; {mend}"
         yield Finding(("overrides", layers[-1].index, "set", name), text)
         return
     meeting = list(neighbours([layer.names for layer in layers]))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from fuseboard_streams.core.variants import state_id
+from fuseboard_streams.rules import compile_objectives
 from fuseboard_streams.rules.compile import overridden, test_of
 from fuseboard_streams.rules.document import dotted
 from fuseboard_streams.rules.load import frozen
@@ -108,6 +109,7 @@ class _Side:
 
     values: Values
     state: str
+    """Empty where nothing is measured in the stream."""
 
 
 def _sides(compiled: Compiled, rule: Rule) -> dict[Whom, _Side]:
@@ -177,28 +179,31 @@ def _objectives(old: Compiled, new: Compiled) -> list[Change]:
         if name not in old.file.objectives:
             found.append(Change("objective", "added", name, objective.per, "everyone", (), None))
             continue
-        before, after = _objective_values(old, name), _objective_values(new, name)
+        before, after = _objective_sides(old, name), _objective_sides(new, name)
         everyone: tuple[Field, ...] = ()
         for whom in dict.fromkeys([*after, *before]):
-            fields = _fields(_nearest(before, whom), _nearest(after, whom))
+            one, other = _for(before, whom), _for(after, whom)
+            fields = _fields(one.values, other.values)
             if whom:
                 fields = tuple(field for field in fields if field not in everyone)
             else:
                 everyone = fields
             if fields:
-                found.append(Change("objective", "changed", name, objective.per, _words(whom), fields, None))
+                cold = one.state != other.state if one.state else None
+                found.append(Change("objective", "changed", name, objective.per, _words(whom), fields, cold))
     gone = (each for each in old.file.objectives.items() if each[0] not in new.file.objectives)
     return found + [Change("objective", "removed", name, each.per, "everyone", (), None) for name, each in gone]
 
 
-def _objective_values(compiled: Compiled, name: str) -> dict[Whom, Values]:
+def _objective_sides(compiled: Compiled, name: str) -> dict[Whom, _Side]:
+    """An objective as it is for everyone, and where overrides fit."""
     raw = written(compiled.document, "objectives", name)
-    values = {frozenset[tuple[str, str, str]](): objective_values(compiled.file.objectives[name])}
+    rule = next((each for each in compiled.rules.objectives if each.rule == name), None)
+    models = {frozenset[tuple[str, str, str]](): compiled.file.objectives[name]}
     for layers in combinations(layers_of(compiled.file, compiled.document, name)) or ():
         model = Objective.model_validate(frozen(merged(raw, layers)))
-        values[frozenset(names(layer.match) for layer in layers)] = objective_values(model)
-    return values
-
-
-def _nearest(values: dict[Whom, Values], whom: Whom) -> Values:
-    return values[max((each for each in values if each <= whom), key=len)]
+        models[frozenset(names(layer.match) for layer in layers)] = model
+    return {
+        whom: _Side(objective_values(model), "" if rule is None else state_id(rule, compile_objectives.test_of(model)))
+        for whom, model in models.items()
+    }

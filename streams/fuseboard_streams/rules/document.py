@@ -138,8 +138,12 @@ class _Reader:
 
     def _compose(self) -> yaml.Node | None:
         try:
-            # Before anything is built: an alias would make one node many.
+            # Before anything is built: an alias would make one node many, and a deep one takes long to build.
+            depth = 0
             for event in yaml.parse(self._text, Loader=yaml.SafeLoader):
+                depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+                if depth > _MAX_DEPTH + 1:
+                    raise self._error(event.start_mark, (), "the file is nested too deeply here; is a bracket open?")
                 if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                     raise self._error(
                         event.start_mark, (), "anchors (&) and aliases (*) are not read; write the values out."

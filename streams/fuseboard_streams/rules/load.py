@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
@@ -45,7 +46,13 @@ def frozen(value: Plain) -> Any:  # noqa: ANN401 - whatever the file holds
 def mistakes(content: Plain, error: ValidationError) -> dict[Path, str]:
     """What is wrong with a part of a rules file, by its place in that part."""
     # Of a value that may have several forms the last one tried is the longest: a list instead of a word.
-    return {_path(content, detail): _words(detail) for detail in error.errors(include_url=False)}
+    errors = [detail for detail in error.errors(include_url=False) if not _only_left_out(detail)]
+    return {_path(content, detail): _words(detail) for detail in errors}
+
+
+def _only_left_out(detail: ErrorDetails) -> bool:
+    """Whether a list is called too short for lack of entries that are wrong themselves, and are told of."""
+    return detail["type"] == "too_short" and bool(detail["input"])
 
 
 def _path(content: Plain, detail: ErrorDetails) -> Path:
@@ -73,7 +80,7 @@ def _words(detail: ErrorDetails) -> str:
         case "missing":
             return "it is missing; add it."
         case "value_error":
-            return f"{context.get('error')}."
+            return _clipped(f"{context.get('error')}.")
         case "literal_error":
             return f"expected {context.get('expected')}, found {_shown(given)}."
         case "union_tag_not_found":
@@ -106,13 +113,19 @@ _EXPECTED: Final = {
     "string_type": "text",
     "tuple_type": "a list",
     "dict_type": "a table",
+    "model_attributes_type": "a table",
+    "model_type": "a table",
 }
 """What a value should have been, by the validator's name for the mistake."""
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    return _clipped(repr(text) if isinstance(value, str) else text, 60)
+
+
+def _clipped(text: str, most: int = 300) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _context(detail: ErrorDetails) -> Mapping[str, Any]:

@@ -429,10 +429,15 @@ class Override(Part):
     """The fields that differ, by rule or objective."""
 
 
+def _no_truth(given: object) -> object:
+    """To Python, true is 1."""
+    return "true" if given is True else given
+
+
 class RulesFile(Part):
     """A whole rules file."""
 
-    version: Literal[1]
+    version: Annotated[Literal[1], BeforeValidator(_no_truth)]
     """Of this form."""
     defaults: Defaults = Defaults()
     """Where a rule does not say otherwise."""

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from fuseboard_streams.rules.catalogue import breaker_metric, recoveries
 from fuseboard_streams.rules.levels import DEFAULT_TRIP
-from fuseboard_streams.rules.model import RecoveryRule
+from fuseboard_streams.rules.model import FirstUse, RecoveryRule
 from fuseboard_streams.rules.quantities import Target, duration_text, share_text, usd_text
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def part_values(part: BaseModel, before: Path) -> dict[Path, str]:
         if isinstance(value, BaseModel):
             values |= part_values(value, (*before, name))
         elif value is not None or name == "trip":
-            values[(*before, name)] = _shown(name, value)
+            # Here alone `after` counts calls.
+            values[(*before, name)] = str(value) if isinstance(part, FirstUse) else _shown(name, value)
     return values
 
 

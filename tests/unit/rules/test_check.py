@@ -478,3 +478,27 @@ def test_no_values_raise_anything_else_and_what_is_right_can_be_compiled(changes
         for actor in ("a", "ab", "bb"):
             for each in explain(compiled, "t", actor, "book_reservation"):
                 assert {value.path for value in each.values} >= {"metric"}
+
+
+def test_a_file_without_rules_and_one_with_the_guards_name() -> None:
+    (line, path, text), *others = said("version: 1")
+    assert (line, path, others) == (1, "", [])
+    assert "would remove all" in text
+    assert any(path == "breakers.blast-radius" for _, path, _ in said(failing().replace("  x:", "  blast-radius:")))
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "not_said"),
+    [
+        ("version: true", "f.yaml:1: version: expected 1, found 'true'.", "\n"),
+        (failing(test="{kind: burn, budget: {usd: 1}, windows: [5/5m/30s]}"), "windows[0]", "empty"),
+        (failing(test="e-detector"), "test: expected a table, found 'e-detector'.", "dictionary"),
+        (failing("mode: [warn]"), 'found ["warn"]', "('warn',)"),
+        (failing("mode: null\nrunbook: 5"), "expected text, found 5.", "None"),
+    ],
+)
+def test_what_is_wrong_with_forms_is_said_in_the_files_words(text: str, says: str, not_said: str) -> None:
+    with pytest.raises(RulesError) as caught:
+        problems(text)
+    assert says in str(caught.value)
+    assert not_said not in str(caught.value)

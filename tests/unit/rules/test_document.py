@@ -96,3 +96,14 @@ def test_no_bytes_raise_anything_else(data: bytes) -> None:
 
 def test_paths_as_people_write_them() -> None:
     assert dotted(("breakers", "x", "ladder", 1, "action")) == "breakers.x.ladder[1].action"
+
+
+@pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "a:\n  b: ["])
+def test_deep_nesting_is_refused_where_it_begins_to_be_deep(opening: str) -> None:
+    """Before anything is built: building fifty thousand levels would take minutes."""
+    depth = 50_000 if opening == "[" else 100
+    text = "version: 1\nbreakers:\n  " + opening * depth
+    if opening.startswith("a"):
+        text = "\n".join("  " * level + "a:" for level in range(100))
+    assert "nested too deeply" in refusal(text)
+    assert "f.yaml:" in refusal(text)
