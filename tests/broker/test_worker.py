@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from fuseboard_schemas import catalogue
 from fuseboard_schemas.codec import Encoder
 from fuseboard_schemas.errors import ConfigurationError, UnreachableError
-from fuseboard_schemas.records import BreakerState, DeadLetterReason, StateKind
+from fuseboard_schemas.records import BreakerState, DeadLetterReason, StateKind, StateRecord
 from fuseboard_schemas.registry import PackagedResolver
 from fuseboard_streams.embedded import free_ports
 from fuseboard_streams.worker.clients import Clients
@@ -167,17 +167,16 @@ def test_an_idle_shard_follows_the_clock_and_says_so_in_the_journal(
     produce(broker, names.tool_calls, calls(200, actors=4))
     with WorkerThread(broker, unique_prefix, {"idle_after_s": 0.2, "heartbeat_s": 0.2}):
 
-        def advanced() -> bool:
-            last = {each.partition: each.decoded("StateRecord") for each in read(broker, names.state)}
-            return any(entry.advanced_us > 0 for entry in last.values())
-
-        until(advanced, "an advance in the journal")
-    for shard in range(4):
-        entries = [each.decoded("StateRecord") for each in read(broker, names.state) if each.partition == shard]
-        for before, entry in itertools.pairwise(entries):
+        def advances() -> list[tuple[StateRecord, StateRecord]]:
+            log = read(broker, names.state)
+            journals = [[each.decoded("StateRecord") for each in log if each.partition == shard] for shard in range(4)]
+            pairs = [pair for journal in journals for pair in itertools.pairwise(journal)]
             # A shard that has seen no event goes on from the time of the others.
-            if entry.advanced_us and before.stream_time:
-                assert entry.stream_time == before.stream_time + entry.advanced_us
+            return [(before, entry) for before, entry in pairs if entry.advanced_us and before.stream_time]
+
+        until(lambda: bool(advances()), "an advance in the journal")
+    for before, entry in advances():
+        assert entry.stream_time == before.stream_time + entry.advanced_us
 
 
 def test_what_a_newer_checkpoint_replaces_is_deleted_and_never_missed(
