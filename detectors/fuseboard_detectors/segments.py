@@ -18,8 +18,7 @@ Bools: TypeAlias = NDArray[np.bool_]
 Places: TypeAlias = NDArray[np.intp]
 _Key = TypeVar("_Key", bound=np.integer[Any])
 _WORD, _SHORT = 8, 2
-
-
+"""Bytes of the longest keys, and of those that numpy sorts by their digits."""
 _DIGIT = 16
 _MASK = (1 << _DIGIT) - 1
 
